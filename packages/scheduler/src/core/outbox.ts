@@ -1,0 +1,56 @@
+/**
+ * What the core wants done. The core only ever records here; the shell takes it after each event and does it.
+ * Messages keep their order per peer; client messages of one event go out before worker messages (as
+ * Scheduler.send_all does).
+ */
+import type { Message, Value } from "@dask-ts/protocol";
+
+/** Messages for one event, or for a batch of events, in order. */
+export class Outbox {
+  readonly toClients: Map<string, Message[]> = new Map();
+  readonly toWorkers: Map<string, Message[]> = new Map();
+  /** (topic, message): to be logged and published to subscribers (Scheduler.log_event). */
+  readonly events: [topic: string, message: Value][] = [];
+  /** Workers whose stream must be closed (they were removed). */
+  readonly closeWorkers: string[] = [];
+  /** Lines for the log: level and text. */
+  readonly logs: [level: "debug" | "info" | "warn" | "error", text: string][] = [];
+
+  client(client: string, message: Message): void {
+    push(this.toClients, client, message);
+  }
+  worker(address: string, message: Message): void {
+    push(this.toWorkers, address, message);
+  }
+  event(topic: string, message: Value): void {
+    this.events.push([topic, message]);
+  }
+  closeWorker(address: string): void {
+    this.closeWorkers.push(address);
+  }
+  log(level: "debug" | "info" | "warn" | "error", text: string): void {
+    this.logs.push([level, text]);
+  }
+  get empty(): boolean {
+    return (
+      this.toClients.size === 0 &&
+      this.toWorkers.size === 0 &&
+      this.events.length === 0 &&
+      this.closeWorkers.length === 0 &&
+      this.logs.length === 0
+    );
+  }
+  clear(): void {
+    this.toClients.clear();
+    this.toWorkers.clear();
+    this.events.length = 0;
+    this.closeWorkers.length = 0;
+    this.logs.length = 0;
+  }
+}
+
+function push(map: Map<string, Message[]>, to: string, message: Message): void {
+  const list = map.get(to);
+  if (list === undefined) map.set(to, [message]);
+  else list.push(message);
+}

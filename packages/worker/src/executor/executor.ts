@@ -1,0 +1,94 @@
+/**
+ * The executor as the worker sees it: a Python child that runs tasks in threads and holds their results. The worker
+ * never sees a Python object; it sees keys, sizes, and closed sub-messages.
+ */
+import type { Key, Message, Pickled, Value } from "@dask-ts/protocol";
+
+/** One task to run. Its dependencies are in the executor's store when this is sent. */
+export interface ExecuteRequest {
+  readonly key: Key;
+  readonly runId: number;
+  readonly runSpec: Pickled;
+  /** Keys of the dependencies. */
+  readonly dependencies: readonly Key[];
+  readonly annotations: ReadonlyMap<Value, Value>;
+  readonly actor: boolean;
+  /** Priority, span id, … as `get_worker().state.tasks[key]` and task contexts show them. */
+  readonly priority: Value;
+  readonly spanId: string | null;
+}
+
+/** What became of a task; `type` is the pickled type, times are the executor's clock in seconds. */
+export type ExecuteOutcome =
+  | {
+      readonly kind: "success";
+      readonly key: Key;
+      readonly runId: number;
+      readonly nbytes: number;
+      readonly type: Uint8Array;
+      readonly typename: string;
+      readonly start: number;
+      readonly stop: number;
+      readonly thread: number | null;
+      /** Further startstops (`disk-read`, `deserialize`), metadata, digests: as `task-finished` carries them. */
+      readonly startstops: readonly Value[];
+      readonly metadata: Value;
+    }
+  | {
+      readonly kind: "failure";
+      readonly key: Key;
+      readonly runId: number;
+      /** `exception`, `traceback`, `exception_text`, `traceback_text` in the shapes of wire-protocol.md §9. */
+      readonly error: Message;
+      readonly start: number | null;
+      readonly stop: number | null;
+      readonly thread: number | null;
+      readonly startstops: readonly Value[];
+    }
+  | { readonly kind: "reschedule"; readonly key: Key; readonly runId: number };
+
+/** A value put into the store: its size and type, or why it could not be opened. */
+export type PutOutcome =
+  | { readonly ok: true; readonly nbytes: number; readonly type: Uint8Array; readonly typename: string }
+  | { readonly ok: false; readonly error: Message };
+
+export interface ExecutorEvents {
+  /** A task ended. Several may be reported in one turn. */
+  outcome(outcome: ExecuteOutcome): void;
+  /** A task called `secede()`: it keeps its thread, frees its slot; seconds it has run. */
+  seceded(key: Key, computeDuration: number): void;
+  /** `log_event`, `print`, `warn` from a task: for the scheduler stream. */
+  logEvent(topic: Value, message: Value): void;
+  /** The facade asks the worker for something (an RPC to a peer, the scheduler, worker facts). */
+  request(op: string, fields: Message): Promise<Value>;
+  /** A line of the child's log: level name, logger, text. */
+  log(level: string, logger: string, text: string): void;
+  /** The child is gone. Everything that it held is lost. */
+  exit(code: number | null, signal: string | null): void;
+}
+
+export interface Executor {
+  readonly pid: number;
+  /** `versions` of the child's environment, as `register-worker` carries them. */
+  readonly versions: Value;
+  execute(requests: readonly ExecuteRequest[]): void;
+  /** Asks a running async task to stop; a no-op for tasks in threads. */
+  cancel(key: Key): void;
+  /** Opens values into the store, each as it came from a peer or a client. */
+  put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]>;
+  /** Serializes values out of the store; keys that are not there are left out. The result is in order of `keys`. */
+  get(keys: readonly Key[], serializers: Value): Promise<{ readonly key: Key; readonly data: Value }[]>;
+  /** Forgets values. */
+  drop(keys: readonly Key[]): void;
+  /**
+   * Everything else, by Dask's op name: `run`, `run_coroutine`, `plugin-add`, `plugin-remove`, `actor_execute`,
+   * `actor_attribute`, `upload_file`, `call_stack`, `profile`, `profile_metadata`, `get_logs`, `shuffle_receive`, ….
+   *
+   * @returns the reply in the shape of wire-protocol.md §20.
+   */
+  call(op: string, fields: Message): Promise<Value>;
+  /** Figures for heartbeats: memory (RSS, bytes), managed and spilled bytes, cpu percent, num_fds. */
+  readonly metrics: ReadonlyMap<string, number>;
+  /** Ends the child: politely, then by SIGKILL after `timeoutMs`. */
+  close(timeoutMs: number): Promise<void>;
+}
