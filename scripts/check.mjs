@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+// All that the gate checks, in order of cost. The last line counts tests: `N passed, N failed, N skipped`; a failed
+// static check counts as one failed test.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
+const BIN = join(ROOT, "node_modules", ".bin");
+const PYTHON = join(ROOT, ".venv", "bin", "python");
+const only = process.argv.slice(2);
+const reports = mkdtempSync(join(tmpdir(), "dask-ts-check-"));
+const total = { passed: 0, failed: 0, skipped: 0 };
+
+/** Runs one check with its output shown; true where it succeeded. */
+function run(name, command, args, options = {}) {
+  if (only.length > 0 && !only.includes(name)) return undefined;
+  const start = Date.now();
+  console.log(`check: ${name} …`);
+  const result = spawnSync(command, args, { cwd: ROOT, stdio: "inherit", ...options });
+  const good = result.status === 0;
+  console.log(`check: ${name} ${good ? "ok" : "FAILED"} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+  return good;
+}
+
+function check(name, command, args, options) {
+  const good = run(name, command, args, options);
+  if (good === false) total.failed++;
+  else if (good === true) total.passed++;
+}
+
+check("format", join(BIN, "biome"), ["format", "."]);
+check("lint", join(BIN, "oxlint"), ["--type-aware", "--deny-warnings"]);
+check("types", join(BIN, "tsc"), ["-b"]);
+check("knip", join(BIN, "knip"), []);
+check("python-lint", join(ROOT, ".venv", "bin", "ruff"), ["check", "packages/python", "demo", "benchmarks"]);
+check("python-types", join(ROOT, ".venv", "bin", "mypy"), ["--config-file", "packages/python/pyproject.toml", "packages/python/dask_ts"]);
+
+const pytestReport = join(reports, "pytest.xml");
+if (run("pytest", PYTHON, ["-m", "pytest", "-q", "-p", "no:cacheprovider", `--junitxml=${pytestReport}`, "packages/python/tests"]) !== undefined) {
+  const counts = /tests="(\d+)"/.exec(readReport(pytestReport));
+  const count = (name) => Number(new RegExp(`${name}="(\\d+)"`).exec(readReport(pytestReport))?.[1] ?? 0);
+  if (counts === null) total.failed++;
+  else {
+    const bad = count("failures") + count("errors");
+    total.failed += bad;
+    total.skipped += count("skipped");
+    total.passed += Number(counts[1]) - bad - count("skipped");
+  }
+}
+
+const vitestReport = join(reports, "vitest.json");
+if (run("vitest", join(BIN, "vitest"), ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${vitestReport}`]) !== undefined) {
+  const text = readReport(vitestReport);
+  const result = text === "" ? undefined : JSON.parse(text);
+  if (result === undefined) total.failed++;
+  else {
+    total.passed += result.numPassedTests;
+    total.failed += result.numFailedTests;
+    total.skipped += result.numPendingTests + result.numTodoTests;
+    // A file that cannot be loaded, or an error outside any test, has no failed test of its own.
+    if (!result.success && result.numFailedTests === 0) total.failed++;
+  }
+}
+
+rmSync(reports, { recursive: true, force: true });
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 ? 0 : 1;
+
+function readReport(file) {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+}
