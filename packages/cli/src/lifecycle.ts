@@ -1,0 +1,32 @@
+/** What every long-running command shares: signals, the pid file, exit codes. */
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+
+/** A process that was told to stop ends within this time, whatever still hangs. */
+const SHUTDOWN_LIMIT_MS = 60_000;
+
+/**
+ * Calls `onSignal` at the first SIGINT or SIGTERM. A second signal ends the process at once (stock restores the
+ * default handler).
+ */
+export function onTermination(onSignal: (name: string, number: number) => void): void {
+  let fired = false;
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      const number = constants.signals[name];
+      if (fired) process.exit(128 + number);
+      fired = true;
+      setTimeout(() => process.exit(128 + number), SHUTDOWN_LIMIT_MS).unref();
+      onSignal(name, number);
+    });
+  }
+}
+
+/** Writes `--pid-file` (the number, no newline) and removes it when the process ends. */
+export function writePidFile(path: string | undefined): void {
+  if (path === undefined || path === "") return;
+  writeFileSync(path, String(process.pid));
+  process.on("exit", () => {
+    if (existsSync(path)) rmSync(path, { force: true });
+  });
+}

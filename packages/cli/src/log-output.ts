@@ -1,0 +1,62 @@
+/**
+ * Where the log goes: stderr, readable on a terminal, JSON otherwise. Lines that deployers parse (`Scheduler at:` and
+ * the like; SSHCluster, cloudprovider, batch scripts) are always in stock's plain format.
+ */
+import { pino } from "pino";
+import pretty from "pino-pretty";
+import { UsageError } from "./worker-layout.ts";
+
+/** One log record, as schedulers and workers make it. */
+export interface Record {
+  /** Seconds since the epoch. */
+  readonly created: number;
+  readonly level: string;
+  /** The logger's dotted name, as in stock. */
+  readonly logger: string;
+  readonly message: string;
+}
+
+export type LogFormat = "auto" | "text" | "json";
+
+/** Markers of the lines that programs look for; see docs/deviations.md. */
+const PARSED = /(Scheduler at:|[Ww]orker at:|Nanny at:|Registered to:|dashboard at:)/;
+
+const PINO_LEVELS: { readonly [level: string]: "debug" | "info" | "warn" | "error" | "fatal" } = {
+  DEBUG: "debug",
+  INFO: "info",
+  WARNING: "warn",
+  ERROR: "error",
+  CRITICAL: "fatal",
+};
+
+/**
+ * @param format `--log-format`, else `DASK_TS_LOG_FORMAT`, else auto.
+ * @throws {UsageError} for an unknown format.
+ */
+export function parseLogFormat(format: string | undefined, env: NodeJS.ProcessEnv): LogFormat {
+  const wanted = format ?? env["DASK_TS_LOG_FORMAT"] ?? "auto";
+  if (wanted === "auto" || wanted === "text" || wanted === "json") return wanted;
+  throw new UsageError(`--log-format takes text, json or auto, not "${wanted}"`);
+}
+
+/** Makes the function that writes records. Writing is synchronous: nothing is lost when the process ends. */
+export function logOutput(format: LogFormat): (record: Record) => void {
+  if (format === "text") return writePlain;
+  const readable = format === "auto" && process.stderr.isTTY;
+  const destination = readable
+    ? pretty({ destination: 2, sync: true, translateTime: "SYS:yyyy-mm-dd HH:MM:ss.l", ignore: "logger" })
+    : pino.destination({ dest: 2, sync: true });
+  const logger = pino({ base: null, level: "debug", formatters: { level: (label) => ({ level: label }) } }, destination);
+  return (record) => {
+    if (!readable && PARSED.test(record.message)) writePlain(record);
+    else logger[PINO_LEVELS[record.level] ?? "info"]({ logger: record.logger }, record.message);
+  };
+}
+
+/** `%(asctime)s - %(name)s - %(levelname)s - %(message)s` */
+function writePlain(record: Record): void {
+  const at = new Date(record.created * 1000);
+  const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString();
+  const asctime = `${local.slice(0, 10)} ${local.slice(11, 19)},${local.slice(20, 23)}`;
+  process.stderr.write(`${asctime} - ${record.logger} - ${record.level} - ${record.message}\n`);
+}
