@@ -1,6 +1,7 @@
-/** What every long-running command shares: signals, the pid file, exit codes. */
+/** What every long-running command shares: signals, the pid file, the line about its Python. */
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
+import type { PythonInfo } from "@dask-ts/protocol";
 
 /** A process that was told to stop ends within this time, whatever still hangs. */
 const SHUTDOWN_LIMIT_MS = 60_000;
@@ -29,4 +30,10 @@ export function writePidFile(path: string | undefined): void {
   process.on("exit", () => {
     if (existsSync(path)) rmSync(path, { force: true });
   });
+}
+
+/** One line that says which Python serves, and why this one. */
+export function describePython(python: PythonInfo): string {
+  const packages = Object.entries(python.packages).map(([name, version]) => `${name} ${version}`);
+  return `Python ${python.version} at ${python.path} (${python.source}): ${packages.join(", ")}`;
 }

@@ -16,7 +16,7 @@ export interface Record {
   readonly message: string;
 }
 
-export type LogFormat = "auto" | "text" | "json";
+type LogFormat = "auto" | "text" | "json";
 
 /** Markers of the lines that programs look for; see docs/deviations.md. */
 const PARSED = /(Scheduler at:|[Ww]orker at:|Nanny at:|Registered to:|dashboard at:)/;
@@ -33,20 +33,38 @@ const PINO_LEVELS: { readonly [level: string]: "debug" | "info" | "warn" | "erro
  * @param format `--log-format`, else `DASK_TS_LOG_FORMAT`, else auto.
  * @throws {UsageError} for an unknown format.
  */
-export function parseLogFormat(format: string | undefined, env: NodeJS.ProcessEnv): LogFormat {
+function parseLogFormat(format: string | undefined, env: NodeJS.ProcessEnv): LogFormat {
   const wanted = format ?? env["DASK_TS_LOG_FORMAT"] ?? "auto";
   if (wanted === "auto" || wanted === "text" || wanted === "json") return wanted;
   throw new UsageError(`--log-format takes text, json or auto, not "${wanted}"`);
 }
 
+/** A command's log: its own lines, and the sink for those of the scheduler or the workers. */
+export interface Log {
+  readonly sink: (record: Record) => void;
+  write(level: string, message: string, logger?: string): void;
+}
+
+/** @throws {UsageError} for an unknown `--log-format`. */
+export function openLog(format: string | undefined, name: string): Log {
+  const sink = logOutput(parseLogFormat(format, process.env));
+  return {
+    sink,
+    write: (level, message, logger = name) => sink({ created: Date.now() / 1000, level, logger, message }),
+  };
+}
+
 /** Makes the function that writes records. Writing is synchronous: nothing is lost when the process ends. */
-export function logOutput(format: LogFormat): (record: Record) => void {
+function logOutput(format: LogFormat): (record: Record) => void {
   if (format === "text") return writePlain;
   const readable = format === "auto" && process.stderr.isTTY;
   const destination = readable
     ? pretty({ destination: 2, sync: true, translateTime: "SYS:yyyy-mm-dd HH:MM:ss.l", ignore: "logger" })
     : pino.destination({ dest: 2, sync: true });
-  const logger = pino({ base: null, level: "debug", formatters: { level: (label) => ({ level: label }) } }, destination);
+  const logger = pino(
+    { base: null, level: "debug", formatters: { level: (label) => ({ level: label }) } },
+    destination,
+  );
   return (record) => {
     if (!readable && PARSED.test(record.message)) writePlain(record);
     else logger[PINO_LEVELS[record.level] ?? "info"]({ logger: record.logger }, record.message);

@@ -64,8 +64,18 @@ describe("ports", () => {
 
 describe("resources and names", () => {
   it("reads resources", () => {
-    expect(parseResources("GPU=2 MEM=10e9")).toEqual(new Map([["GPU", 2], ["MEM", 10e9]]));
-    expect(parseResources("A=1,B=2")).toEqual(new Map([["A", 1], ["B", 2]]));
+    expect(parseResources("GPU=2 MEM=10e9")).toEqual(
+      new Map([
+        ["GPU", 2],
+        ["MEM", 10e9],
+      ]),
+    );
+    expect(parseResources("A=1,B=2")).toEqual(
+      new Map([
+        ["A", 1],
+        ["B", 2],
+      ]),
+    );
     expect(() => parseResources("A")).toThrow(UsageError);
   });
 

@@ -11,6 +11,9 @@ import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 
 /** Frames smaller than this are copied into one buffer with their neighbours; larger ones are written as they are. */
 const COPY_BELOW = 16 * 1024;
+/** Memory for a frame is taken in steps as its bytes arrive, so that an announced size alone costs nothing. */
+const FIRST_STEP = 16 * 2 ** 20;
+const STEP_FACTOR = 4;
 const TWO_32 = 2 ** 32;
 
 function readU64(bytes: Uint8Array, offset: number): number {
@@ -58,7 +61,7 @@ export class FrameSplitter {
         if (this.#lengths === undefined) return;
       }
       at = this.#readFrames(chunk, at);
-      if (this.#frames.length < (this.#lengths as number[]).length) return;
+      if (this.#frames.length < this.#lengths.length) return;
       const frames = this.#frames;
       this.#frames = [];
       this.#lengths = undefined;
@@ -136,10 +139,7 @@ export class FrameSplitter {
     while (this.#frames.length < lengths.length) {
       const length = lengths[this.#frames.length]!;
       if (this.#partial !== undefined) {
-        const take = Math.min(length - this.#partialFilled, chunk.byteLength - at);
-        this.#partial.set(chunk.subarray(at, at + take), this.#partialFilled);
-        this.#partialFilled += take;
-        at += take;
+        at = this.#fillPartial(this.#partial, length, chunk, at);
         if (this.#partialFilled < length) return at;
         this.#frames.push(this.#partial);
         this.#partial = undefined;
@@ -148,11 +148,25 @@ export class FrameSplitter {
         at += length;
       } else {
         if (at === chunk.byteLength) return at;
-        this.#partial = Buffer.allocUnsafeSlow(length);
+        this.#partial = Buffer.allocUnsafeSlow(Math.min(length, FIRST_STEP));
         this.#partialFilled = 0;
       }
     }
     return at;
+  }
+
+  #fillPartial(partial: Uint8Array, length: number, chunk: Uint8Array, start: number): number {
+    const take = Math.min(length - this.#partialFilled, chunk.byteLength - start);
+    const filled = this.#partialFilled + take;
+    let target = partial;
+    if (filled > partial.byteLength) {
+      target = Buffer.allocUnsafeSlow(Math.min(length, Math.max(filled, partial.byteLength * STEP_FACTOR)));
+      target.set(partial.subarray(0, this.#partialFilled));
+      this.#partial = target;
+    }
+    target.set(chunk.subarray(start, start + take), this.#partialFilled);
+    this.#partialFilled = filled;
+    return start + take;
   }
 }
 

@@ -3,6 +3,7 @@
  * equality for arrays, so every key has an id: a string that is equal exactly where Python's keys are.
  */
 import { Float, type Value } from "./msgpack/value.ts";
+import { pythonRepr } from "./python-repr.ts";
 
 /** A task key as decoded; forwarded unchanged. */
 export type Key = string | number | bigint | boolean | null | Float | Uint8Array | readonly Key[];
@@ -15,7 +16,7 @@ export type Key = string | number | bigint | boolean | null | Float | Uint8Array
  */
 export function keyId(key: Value | undefined): string {
   if (typeof key === "string") return key.charCodeAt(0) === 0 ? `\0s${key}` : key;
-  if (typeof key === "number") return `\0n${key}`;
+  if (typeof key === "number") return numberId(key);
   if (Array.isArray(key)) {
     let id = "\0t";
     for (const part of key as readonly Value[]) {
@@ -24,13 +25,18 @@ export function keyId(key: Value | undefined): string {
     }
     return id;
   }
-  if (key instanceof Float) return `\0n${key.value}`;
+  if (key instanceof Float) return numberId(key.value);
   if (typeof key === "bigint") return `\0n${key}`;
   if (typeof key === "boolean") return key ? "\0n1" : "\0n0";
   if (key instanceof Uint8Array)
     return `\0b${Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1")}`;
   if (key === null) return "\0z";
   throw new TypeError(`a task key is str, bytes, int, float or a tuple of these, not ${describe(key)}`);
+}
+
+/** Large floats have ids of all their digits, as the int has that Python calls equal. */
+function numberId(value: number): string {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? `\0n${BigInt(value)}` : `\0n${value}`;
 }
 
 /** True where {@link keyId} accepts the value. */
@@ -47,19 +53,6 @@ export function isKey(value: Value | undefined): value is Key {
 export function formatKey(key: Key): string {
   if (typeof key === "string") return key;
   return pythonRepr(key);
-}
-
-function pythonRepr(key: Key): string {
-  if (typeof key === "string") return `'${key.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
-  if (Array.isArray(key)) {
-    const parts = (key as readonly Key[]).map(pythonRepr);
-    return parts.length === 1 ? `(${parts[0]},)` : `(${parts.join(", ")})`;
-  }
-  if (key instanceof Float) return Number.isFinite(key.value) ? key.value.toFixed(1) : String(key.value);
-  if (key instanceof Uint8Array) return `b'${Buffer.from(key).toString("latin1")}'`;
-  if (key === null) return "None";
-  if (typeof key === "boolean") return key ? "True" : "False";
-  return String(key);
 }
 
 function describe(value: unknown): string {

@@ -6,7 +6,7 @@
 import { ProtocolError } from "./errors.ts";
 import { joinFrames } from "./frames.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
-import { decode, type SubMessages } from "./msgpack/decode.ts";
+import { decode, type SubMessages, subFrameCount } from "./msgpack/decode.ts";
 import { encode } from "./msgpack/encode.ts";
 import { isMessage, Pickled, Serialized, type Value } from "./msgpack/value.ts";
 
@@ -21,8 +21,13 @@ export function decodeMessage(frames: readonly Uint8Array[], limits: Limits = DE
   return decode(first, frames.length > 1 ? new FrameSubMessages(frames) : NO_SUBS, limits.maxDepth);
 }
 
+/**
+ * Sub-messages by their placeholders. These must come in the order of their frames, as every writer places them: so
+ * that no frame is taken twice, and a short document cannot stand for more than the frames that came with it.
+ */
 class FrameSubMessages implements SubMessages {
   readonly #frames: readonly Uint8Array[];
+  #next = 1;
   constructor(frames: readonly Uint8Array[]) {
     this.#frames = frames;
   }
@@ -37,31 +42,24 @@ class FrameSubMessages implements SubMessages {
     if (header === undefined) {
       throw new ProtocolError(`a placeholder points at frame ${frame} of ${this.#frames.length}`);
     }
+    if (frame < this.#next) throw new ProtocolError(`a placeholder points back at frame ${frame}`);
     return header;
   }
-  #payload(frame: number): Uint8Array[] {
-    const count = subFrameCount(this.#header(frame));
-    if (frame + 1 + count > this.#frames.length) {
+  #payload(frame: number): readonly Uint8Array[] {
+    const count = subFrameCount(this.#frames[frame] as Uint8Array);
+    const end = frame + 1 + count;
+    if (end > this.#frames.length) {
       throw new ProtocolError(
         `a sub-message at frame ${frame} says it has ${count} frames, but the message ends before`,
       );
     }
-    return count === 0 ? NO_FRAMES : this.#frames.slice(frame + 1, frame + 1 + count);
+    this.#next = end;
+    return count === 0 ? NO_FRAMES : this.#frames.slice(frame + 1, end);
   }
 }
 
-const NO_FRAMES: Uint8Array[] = [];
+const NO_FRAMES: readonly Uint8Array[] = Object.freeze([]);
 const NO_SUBS = new FrameSubMessages([]);
-
-/** `num-sub-frames` of an encoded sub-header. */
-function subFrameCount(header: Uint8Array): number {
-  const map = decodeSubHeader(header);
-  const count = map.get("num-sub-frames");
-  if (typeof count !== "number" || !Number.isInteger(count) || count < 0) {
-    throw new ProtocolError("a sub-header without num-sub-frames");
-  }
-  return count;
-}
 
 /**
  * The sub-header of a {@link Serialized} or {@link Pickled} as a Map.

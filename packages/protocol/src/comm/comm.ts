@@ -25,6 +25,8 @@ export interface Comm {
   readonly queuedBytes: number;
   /** Resolves when the queue is below its low mark again; rejects with {@link CommClosedError}. */
   drained(): Promise<void>;
+  /** Messages that have come and were not taken yet. */
+  readonly waiting: number;
   /** The next message. Only while no listener is set; one reader at a time. Rejects with {@link CommClosedError}. */
   receive(): Promise<Value>;
   /**
@@ -32,7 +34,10 @@ export interface Comm {
    * following messages, and reading from the socket, until it is done: this is the back-pressure of a stream.
    */
   listen(listener: MessageListener): void;
-  /** Called once when the comm is closed by either side; at once if it is closed already. */
+  /**
+   * Called once when the comm is closed by either side, in a turn of its own; soon if it is closed already. The error
+   * is undefined where either side closed it between two messages.
+   */
   onClose(listener: (error: Error | undefined) => void): void;
   /** Writes what is queued, then closes. */
   close(): Promise<void>;

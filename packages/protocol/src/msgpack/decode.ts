@@ -1,10 +1,11 @@
 /**
  * msgpack → values (wire-protocol.md §4). Written for Dask's use: arrays as map keys, floats that stay floats,
- * integers to 2^64, sentinel maps, and no copy of byte strings. docs/decisions.md has the measurements that
+ * integers to 2^64, sentinel maps, and no copy of byte strings. docs/decisions/codec.md has the measurements that
  * speak against a general decoder here.
  */
 import { ProtocolError } from "../errors.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
+import { readText } from "./text.ts";
 import { Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
 
 /** Resolves `{"__Serialized__": n}` and `{"__Pickled__": n}` to the sub-message at frame n. */
@@ -22,35 +23,164 @@ export interface SubMessages {
  * @throws {ProtocolError} where the bytes are no msgpack document, hold extension types, or nest too deep.
  */
 export function decode(bytes: Uint8Array, subs?: SubMessages, maxDepth: number = DEFAULT_LIMITS.maxDepth): Value {
-  const decoder = new Decoder(bytes, subs, maxDepth);
-  const value = decoder.value(0, 0);
-  if (decoder.at !== bytes.byteLength) {
-    throw new ProtocolError(`msgpack: ${bytes.byteLength - decoder.at} bytes are left after the document`);
+  const decoder = free.pop() ?? new Decoder();
+  try {
+    return decoder.decode(bytes, subs, maxDepth);
+  } finally {
+    free.push(decoder);
   }
-  return value;
 }
 
-const INTERN_SLOTS = 2048;
-const INTERN_MAX = 40;
-/** Field names and other short strings that come again and again, by a cheap hash of their bytes. */
-const interned: { bytes: Uint8Array; text: string }[] = new Array(INTERN_SLOTS);
+/**
+ * `num-sub-frames` of an encoded sub-header, without decoding what else it holds.
+ *
+ * @throws {ProtocolError} where the bytes are no map with such a field.
+ */
+export function subFrameCount(header: Uint8Array): number {
+  const decoder = free.pop() ?? new Decoder();
+  try {
+    return decoder.subFrameCount(header);
+  } finally {
+    free.push(decoder);
+  }
+}
+
+/** Decoders at rest; a nested call (from `subs`) takes another one. */
+const free: Decoder[] = [];
+
+const NO_BYTES = Buffer.alloc(0);
+const NUM_SUB_FRAMES = Buffer.from("num-sub-frames");
+
+/** To read a float64 whatever its alignment. */
+const float64 = new Float64Array(1);
+const float64Bytes = new Uint8Array(float64.buffer);
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 class Decoder {
-  at = 0;
-  readonly #bytes: Buffer;
-  readonly #view: DataView;
-  readonly #subs: SubMessages | undefined;
-  readonly #maxDepth: number;
+  #at = 0;
+  #bytes: Buffer = NO_BYTES;
+  #end = 0;
+  #subs: SubMessages | undefined;
+  #maxDepth = 0;
 
-  constructor(bytes: Uint8Array, subs: SubMessages | undefined, maxDepth: number) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  decode(bytes: Uint8Array, subs: SubMessages | undefined, maxDepth: number): Value {
+    this.#start(bytes);
     this.#subs = subs;
     this.#maxDepth = maxDepth;
+    try {
+      const value = this.#value(0, 0);
+      if (this.#at !== this.#end) {
+        throw new ProtocolError(`msgpack: ${this.#end - this.#at} bytes are left after the document`);
+      }
+      return value;
+    } finally {
+      this.#bytes = NO_BYTES;
+      this.#subs = undefined;
+    }
+  }
+
+  subFrameCount(header: Uint8Array): number {
+    this.#start(header);
+    try {
+      const tag = this.#u8();
+      let fields = 0;
+      if (tag >= 0x80 && tag < 0x90) fields = tag & 0x0f;
+      else if (tag === 0xde) fields = this.#u16();
+      else if (tag === 0xdf) fields = this.#u32();
+      for (; fields > 0; fields--) {
+        if (this.#matches(NUM_SUB_FRAMES)) {
+          const count = this.#value(2, 0);
+          if (typeof count === "number" && Number.isInteger(count) && count >= 0) return count;
+          break;
+        }
+        this.#pass(2);
+      }
+      throw new ProtocolError("a sub-header without num-sub-frames");
+    } finally {
+      this.#bytes = NO_BYTES;
+    }
+  }
+
+  #start(bytes: Uint8Array): void {
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#at = 0;
+    this.#end = bytes.byteLength;
+  }
+
+  /** True, and past it, where the next value is this short string. */
+  #matches(name: Uint8Array): boolean {
+    const at = this.#at;
+    const length = name.length;
+    if (this.#end - at <= length || this.#bytes[at] !== (0xa0 | length)) return false;
+    for (let i = 0; i < length; i++) if (this.#bytes[at + 1 + i] !== name[i]) return false;
+    this.#at = at + 1 + length;
+    return true;
+  }
+
+  /** Passes over values, however deep, in a loop. */
+  #pass(values: number): void {
+    for (let left = values; left > 0; left--) {
+      const tag = this.#u8();
+      if (tag < 0x80 || tag >= 0xe0) continue;
+      if (tag < 0x90) left += 2 * (tag & 0x0f);
+      else if (tag < 0xa0) left += tag & 0x0f;
+      else if (tag < 0xc0) this.#skip(tag & 0x1f);
+      else left += this.#passTagged(tag);
+    }
+  }
+
+  /** @returns how many values follow inside. */
+  #passTagged(tag: number): number {
+    switch (tag) {
+      case 0xc0:
+      case 0xc2:
+      case 0xc3:
+        return 0;
+      case 0xc4:
+      case 0xd9:
+        this.#skip(this.#u8());
+        return 0;
+      case 0xc5:
+      case 0xda:
+        this.#skip(this.#u16());
+        return 0;
+      case 0xc6:
+      case 0xdb:
+        this.#skip(this.#u32());
+        return 0;
+      case 0xcc:
+      case 0xd0:
+        this.#skip(1);
+        return 0;
+      case 0xcd:
+      case 0xd1:
+        this.#skip(2);
+        return 0;
+      case 0xca:
+      case 0xce:
+      case 0xd2:
+        this.#skip(4);
+        return 0;
+      case 0xcb:
+      case 0xcf:
+      case 0xd3:
+        this.#skip(8);
+        return 0;
+      case 0xdc:
+        return this.#u16();
+      case 0xdd:
+        return this.#u32();
+      case 0xde:
+        return 2 * this.#u16();
+      case 0xdf:
+        return 2 * this.#u32();
+      default:
+        throw unknownTag(tag);
+    }
   }
 
   /** `messageLevel`: 0 at the top, 1 for elements of a top-level array, 2 deeper. */
-  value(messageLevel: number, depth: number): Value {
+  #value(messageLevel: number, depth: number): Value {
     const tag = this.#u8();
     if (tag < 0x80) return tag;
     if (tag >= 0xe0) return tag - 0x100;
@@ -71,9 +201,9 @@ class Decoder {
       case 0xc6:
         return this.#bin(this.#u32());
       case 0xca:
-        return integralFloat(this.#view.getFloat32(this.#skip(4)));
+        return integralFloat(this.#bytes.readFloatBE(this.#skip(4)));
       case 0xcb:
-        return integralFloat(this.#view.getFloat64(this.#skip(8)));
+        return integralFloat(this.#float64(this.#skip(8)));
       case 0xcc:
         return this.#u8();
       case 0xcd:
@@ -81,15 +211,15 @@ class Decoder {
       case 0xce:
         return this.#u32();
       case 0xcf:
-        return exactInteger(this.#view.getBigUint64(this.#skip(8)));
+        return this.#u64();
       case 0xd0:
-        return this.#view.getInt8(this.#skip(1));
+        return (this.#u8() << 24) >> 24;
       case 0xd1:
-        return this.#view.getInt16(this.#skip(2));
+        return (this.#u16() << 16) >> 16;
       case 0xd2:
-        return this.#view.getInt32(this.#skip(4));
+        return this.#u32() | 0;
       case 0xd3:
-        return exactInteger(this.#view.getBigInt64(this.#skip(8)));
+        return this.#i64();
       case 0xd9:
         return this.#str(this.#u8());
       case 0xda:
@@ -105,14 +235,14 @@ class Decoder {
       case 0xdf:
         return this.#map(this.#u32(), messageLevel, depth);
       default:
-        throw new ProtocolError(`msgpack: tag 0x${tag.toString(16)} is not used by Dask`);
+        throw unknownTag(tag);
     }
   }
 
   #skip(n: number): number {
-    const at = this.at;
-    if (n > this.#bytes.length - at) throw new ProtocolError("msgpack: the document ends in the middle of a value");
-    this.at = at + n;
+    const at = this.#at;
+    if (n > this.#end - at) throw new ProtocolError("msgpack: the document ends in the middle of a value");
+    this.#at = at + n;
     return at;
   }
 
@@ -121,56 +251,58 @@ class Decoder {
   }
 
   #u16(): number {
-    return this.#view.getUint16(this.#skip(2));
+    const at = this.#skip(2);
+    return (this.#bytes[at]! << 8) | this.#bytes[at + 1]!;
   }
 
   #u32(): number {
-    return this.#view.getUint32(this.#skip(4));
+    const at = this.#skip(4);
+    const bytes = this.#bytes;
+    return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
+  }
+
+  #u64(): number | bigint {
+    const high = this.#u32();
+    const low = this.#u32();
+    if (high < 0x200000) return high * 0x100000000 + low;
+    return (BigInt(high) << 32n) | BigInt(low);
+  }
+
+  #i64(): number | bigint {
+    const high = this.#u32() | 0;
+    const low = this.#u32();
+    const value = high * 0x100000000 + low;
+    return Number.isSafeInteger(value) ? value : (BigInt(high) << 32n) | BigInt(low);
+  }
+
+  #float64(at: number): number {
+    if (!LITTLE_ENDIAN) return this.#bytes.readDoubleBE(at);
+    for (let i = 0; i < 8; i++) float64Bytes[7 - i] = this.#bytes[at + i]!;
+    return float64[0]!;
   }
 
   #bin(length: number): Uint8Array {
     const at = this.#skip(length);
-    return this.#bytes.subarray(at, at + length);
+    const bytes = this.#bytes;
+    return new Uint8Array(bytes.buffer, bytes.byteOffset + at, length);
   }
 
   #str(length: number): string {
     const at = this.#skip(length);
-    if (length > INTERN_MAX) return this.#utf8(at, at + length);
-    const bytes = this.#bytes;
-    let hash = length;
-    for (let i = at; i < at + length; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0;
-    const slot = hash & (INTERN_SLOTS - 1);
-    const entry = interned[slot];
-    if (entry !== undefined && entry.bytes.length === length) {
-      let i = 0;
-      while (i < length && entry.bytes[i] === bytes[at + i]) i++;
-      if (i === length) return entry.text;
-    }
-    const text = this.#utf8(at, at + length);
-    interned[slot] = { bytes: Uint8Array.prototype.slice.call(bytes, at, at + length), text };
-    return text;
-  }
-
-  #utf8(from: number, to: number): string {
-    const text = this.#bytes.toString("utf8", from, to);
-    // A replacement character is either in the text itself or the mark of bytes that are no UTF-8.
-    if (text.includes("\ufffd") && Buffer.byteLength(text) !== to - from) {
-      throw new ProtocolError("msgpack: a string is not valid UTF-8");
-    }
-    return text;
+    return readText(this.#bytes, at, at + length);
   }
 
   #array(length: number, messageLevel: number, depth: number): Value[] {
     this.#checkSize(length, depth);
     const level = messageLevel === 0 ? 1 : 2;
     const out: Value[] = [];
-    for (let i = 0; i < length; i++) out.push(this.value(level, depth + 1));
+    for (let i = 0; i < length; i++) out.push(this.#value(level, depth + 1));
     return out;
   }
 
   /** Every element takes a byte at least: a length beyond the document is a lie, told before anything is allocated. */
   #checkSize(length: number, depth: number): void {
-    if (length > this.#bytes.length - this.at) {
+    if (length > this.#end - this.#at) {
       throw new ProtocolError("msgpack: the document ends in the middle of a value");
     }
     if (depth >= this.#maxDepth) throw new ProtocolError(`msgpack: nested deeper than ${this.#maxDepth}`);
@@ -181,8 +313,8 @@ class Decoder {
     if (messageLevel < 2) return this.#message(length, depth);
     const out = new Map<Value, Value>();
     for (let i = 0; i < length; i++) {
-      const key = this.value(2, depth + 1);
-      out.set(key, this.value(2, depth + 1));
+      const key = this.#value(2, depth + 1);
+      out.set(key, this.#value(2, depth + 1));
     }
     return length > 0 && length <= 4 ? this.#sentinel(out) : out;
   }
@@ -190,17 +322,17 @@ class Decoder {
   #message(length: number, depth: number): Value {
     const out: Message = {};
     for (let i = 0; i < length; i++) {
-      const key = this.value(2, depth + 1);
+      const key = this.#value(2, depth + 1);
       if (typeof key !== "string" || key === "__proto__") {
         const map = new Map<Value, Value>(Object.entries(out) as [string, Value][]);
-        map.set(key, this.value(2, depth + 1));
+        map.set(key, this.#value(2, depth + 1));
         for (let j = i + 1; j < length; j++) {
-          const k = this.value(2, depth + 1);
-          map.set(k, this.value(2, depth + 1));
+          const k = this.#value(2, depth + 1);
+          map.set(k, this.#value(2, depth + 1));
         }
         return map;
       }
-      out[key] = this.value(2, depth + 1);
+      out[key] = this.#value(2, depth + 1);
     }
     if (length > 0 && length <= 4) {
       for (const key in out) {
@@ -228,7 +360,7 @@ class Decoder {
     if (map.get("__Set__") === true) {
       const list = map.get("as-list");
       if (!Array.isArray(list)) throw new ProtocolError("msgpack: a set without its list");
-      return new Set<Value>(list as Value[]);
+      return new Set<Value>(list);
     }
     if (map.get("__Enum__") === true) {
       const [module, className, name] = [map.get("__module__"), map.get("__name__"), map.get("name")];
@@ -245,6 +377,6 @@ function integralFloat(value: number): number | Float {
   return Number.isInteger(value) ? new Float(value) : value;
 }
 
-function exactInteger(value: bigint): number | bigint {
-  return value >= -9007199254740991n && value <= 9007199254740991n ? Number(value) : value;
+function unknownTag(tag: number): ProtocolError {
+  return new ProtocolError(`msgpack: tag 0x${tag.toString(16)} is not used by Dask`);
 }

@@ -24,9 +24,6 @@ const free: Encoder[] = [];
 
 const SCRATCH = 64 * 1024;
 const KEEP_SCRATCH = 4 * 1024 * 1024;
-const MAX_CACHED_FIELDS = 4096;
-/** Field names with their msgpack header, encoded once. */
-const fieldNames = new Map<string, Uint8Array>();
 
 class Encoder {
   #buffer: Buffer = Buffer.allocUnsafeSlow(SCRATCH);
@@ -37,7 +34,11 @@ class Encoder {
   encode(value: Value, place: PlaceSubMessage | undefined): Uint8Array {
     this.#at = 0;
     this.#place = place;
-    this.#value(value);
+    try {
+      this.#value(value);
+    } finally {
+      this.#place = undefined;
+    }
     const out = Buffer.allocUnsafe(this.#at);
     this.#buffer.copy(out, 0, 0, this.#at);
     if (this.#buffer.length > KEEP_SCRATCH) {
@@ -92,6 +93,7 @@ class Encoder {
       this.#bin(value);
     } else if (value instanceof Map) {
       this.#length(value.size, 0x80, 16, 0xde);
+      if (value.size === 0) return;
       for (const [key, item] of value as ReadonlyMap<Value, Value>) {
         this.#value(key);
         this.#value(item);
@@ -104,20 +106,20 @@ class Encoder {
       this.#sub("__Pickled__", value);
     } else if (value instanceof Set) {
       this.#byte(0x82);
-      this.#field("__Set__");
+      this.#str("__Set__");
       this.#byte(0xc3);
-      this.#field("as-list");
+      this.#str("as-list");
       this.#length(value.size, 0x90, 16, 0xdc);
       for (const item of value as ReadonlySet<Value>) this.#value(item);
     } else if (value instanceof PyEnum) {
       this.#byte(0x84);
-      this.#field("__Enum__");
+      this.#str("__Enum__");
       this.#byte(0xc3);
-      this.#field("name");
+      this.#str("name");
       this.#str(value.name);
-      this.#field("__module__");
+      this.#str("__module__");
       this.#str(value.module);
-      this.#field("__name__");
+      this.#str("__name__");
       this.#str(value.className);
     } else if (Object.getPrototypeOf(value) === Object.prototype) {
       this.#message(value as Message);
@@ -127,13 +129,14 @@ class Encoder {
   }
 
   #message(message: Message): void {
-    let n = 0;
-    for (const field in message) if (message[field] !== undefined) n++;
+    const fields = Object.keys(message);
+    let n = fields.length;
+    for (const field of fields) if (message[field] === undefined) n--;
     this.#length(n, 0x80, 16, 0xde);
-    for (const field in message) {
+    for (const field of fields) {
       const item = message[field];
       if (item === undefined) continue;
-      this.#field(field);
+      this.#str(field);
       this.#value(item);
     }
   }
@@ -141,24 +144,8 @@ class Encoder {
   #sub(sentinel: string, sub: Serialized | Pickled): void {
     if (this.#place === undefined) throw new TypeError("msgpack: a sub-message needs a message to stand in");
     this.#byte(0x81);
-    this.#field(sentinel);
+    this.#str(sentinel);
     this.#number(this.#place(sub));
-  }
-
-  #field(name: string): void {
-    let bytes = fieldNames.get(name);
-    if (bytes === undefined) {
-      const start = this.#at;
-      this.#str(name);
-      if (fieldNames.size < MAX_CACHED_FIELDS) {
-        bytes = Uint8Array.prototype.slice.call(this.#buffer, start, this.#at);
-        fieldNames.set(name, bytes);
-      }
-      return;
-    }
-    this.#reserve(bytes.length);
-    this.#buffer.set(bytes, this.#at);
-    this.#at += bytes.length;
   }
 
   #str(text: string): void {

@@ -71,6 +71,8 @@ export interface Executor {
   readonly pid: number;
   /** `versions` of the child's environment, as `register-worker` carries them. */
   readonly versions: Value;
+  /** `extra` of `register-worker`: what `worker.startup_information` gave. */
+  readonly startupInformation?: Value;
   execute(requests: readonly ExecuteRequest[]): void;
   /** Asks a running async task to stop; a no-op for tasks in threads. */
   cancel(key: Key): void;

@@ -1,0 +1,237 @@
+/** `dask-ts worker`, `dask-worker`: the flags of `dask worker` (distributed.cli.dask_worker). */
+import { readFileSync } from "node:fs";
+import { type Config, findPython, loadConfig, parseHostPort, parseTimedelta, TimeoutError } from "@dask-ts/protocol";
+import {
+  cpuCount,
+  Nanny,
+  type NannyOptions,
+  pythonStarter,
+  Worker,
+  WorkerGroup,
+  workerSettings,
+} from "@dask-ts/worker";
+import { type Command, Option } from "commander";
+import { collect, command, integer, ownOptions, type TlsFlags, tlsOptions } from "./flags.ts";
+import { describePython, onTermination, writePidFile } from "./lifecycle.ts";
+import { type Log, openLog } from "./log-output.ts";
+import { securityFields, tlsOverrides, tlsSettings } from "./tls-files.ts";
+import { apportionPorts, layoutWorkers, parseResources, UsageError, workerName } from "./worker-layout.ts";
+
+/** Classes that this worker stands in for. */
+const WORKER_CLASSES = new Set([
+  "dask.distributed.Worker",
+  "distributed.Worker",
+  "distributed.worker.Worker",
+  "dask.distributed.Nanny",
+  "distributed.Nanny",
+  "distributed.nanny.Nanny",
+]);
+const FILE_POLL_MS = 20;
+
+interface WorkerFlags extends TlsFlags {
+  readonly workerPort?: string;
+  readonly nannyPort?: string;
+  readonly dashboardAddress: string;
+  readonly dashboard: boolean;
+  readonly listenAddress?: string;
+  readonly contactAddress?: string;
+  readonly host?: string;
+  readonly interface?: string;
+  readonly protocol?: string;
+  readonly nthreads: number;
+  readonly nworkers?: string;
+  readonly name?: string;
+  readonly memoryLimit: string;
+  readonly nanny: boolean;
+  readonly pidFile?: string;
+  readonly localDirectory?: string;
+  readonly resources?: string;
+  readonly schedulerFile?: string;
+  readonly deathTimeout?: string;
+  readonly lifetime?: string;
+  readonly lifetimeStagger?: string;
+  readonly lifetimeRestart?: boolean;
+  readonly workerClass: string;
+  readonly preload: string[];
+  readonly preloadNanny: string[];
+  readonly schedulerSni?: string;
+  readonly python?: string;
+  readonly logFormat?: string;
+}
+
+export function workerCommand(): Command {
+  const worker = command("worker")
+    .description("Launch a Dask worker attached to an existing scheduler.")
+    .argument("[scheduler]", "address of the scheduler, host:8786")
+    .argument("[preload_argv...]", "arguments for preload modules");
+  tlsOptions(worker)
+    .option("--worker-port <port>", "Serving port, or a range first:last; random by default")
+    .option("--nanny-port <port>", "Port of the nanny, or a range first:last; random by default")
+    .option("--dashboard-address <address>", "Address on which to listen for health and metrics", ":0")
+    .option("--dashboard", "Launch the dashboard (default)", true)
+    .option("--no-dashboard", "No dashboard; /health and /metrics stay")
+    .option("--listen-address <address>", "The address to which the worker binds, like tcp://0.0.0.0:9000")
+    .option("--contact-address <address>", "The address that the worker gives to others, like tcp://127.0.0.1:9000")
+    .option("--host <host>", "Serving host, visible to the scheduler and other workers")
+    .option("--interface <name>", "Network interface like 'eth0' or 'ib0'")
+    .option("--protocol <protocol>", "Protocol like tcp, tls")
+    .option("--nthreads <n>", "Threads per worker [default: the cores, shared by the workers]", integer, 0)
+    .option("--nworkers <n>", "Workers to launch; negative: cores + 1 + n; or 'auto' [default: 1]")
+    .option("--name <name>", "A unique name; with --nworkers the number is appended: name-0, name-1")
+    .option("--memory-limit <limit>", "Bytes, a fraction, a text like 5GB, 'auto', or 0 for none, per worker", "auto")
+    .option("--nanny", "Supervise the worker and start it again (default)", true)
+    .option("--no-nanny", "Do not supervise the worker")
+    .option("--pid-file <file>", "File to write the process PID")
+    .option("--local-directory <directory>", "Directory to place worker files")
+    .option("--resources <resources>", 'Resources for task constraints like "GPU=2 MEM=10e9", per worker')
+    .option("--scheduler-file <file>", "File with scheduler information, as dask-scheduler --scheduler-file wrote it")
+    .option("--death-timeout <time>", "Seconds to wait for a scheduler before closing")
+    .addOption(new Option("--dashboard-prefix <prefix>", "deprecated, ignored").hideHelp())
+    .option("--lifetime <time>", "Shut down the worker after this duration")
+    .option("--lifetime-stagger <time>", "Random amount by which to stagger lifetimes")
+    .option("--lifetime-restart", "Start the worker again after its lifetime")
+    .option("--no-lifetime-restart", "Do not start it again (default)")
+    .option(
+      "--worker-class <class>",
+      "Worker class; only stock's own names, which this worker stands in for",
+      "dask.distributed.Worker",
+    )
+    .option("--preload <module>", "Module to load in each worker's Python", collect, [])
+    .option("--preload-nanny <module>", "Module to load in each nanny", collect, [])
+    .option("--scheduler-sni <name>", "Scheduler SNI, where it is not the host name");
+  return ownOptions(worker).action(async (scheduler: string | undefined, argv: string[], flags: WorkerFlags) => {
+    process.exitCode = await run(scheduler, argv, flags);
+  });
+}
+
+async function run(schedulerArgument: string | undefined, argv: string[], flags: WorkerFlags): Promise<number> {
+  const log = openLog(flags.logFormat, "distributed.dask_worker");
+  const config = loadConfig({
+    env: process.env,
+    overrides: tlsOverrides(flags, "worker"),
+    warn: (text) => log.write("WARNING", text),
+  });
+  check(flags);
+  writePidFile(flags.pidFile);
+  const deathTimeoutS = flags.deathTimeout === undefined ? null : parseTimedelta(flags.deathTimeout);
+  const configured = config.has("scheduler-address") ? config.getString("scheduler-address") : null;
+  const scheduler =
+    schedulerArgument ||
+    (flags.schedulerFile ? await readSchedulerFile(flags.schedulerFile, deathTimeoutS) : undefined) ||
+    configured;
+  if (!scheduler) throw new UsageError("Need to provide scheduler address like `dask worker SCHEDULER_ADDRESS:8786`");
+  return await serveWorkers(await workerOptions(scheduler, argv, flags, config, deathTimeoutS, log), flags.nanny, log);
+}
+
+function check(flags: WorkerFlags): void {
+  const fail = (text: string): never => {
+    throw new UsageError(`Failed to launch worker. ${text}`);
+  };
+  const { nworkers } = layoutWorkers(flags.nworkers, flags.nthreads, cpuCount());
+  if (nworkers > 1 && !flags.nanny) fail("You cannot use the --no-nanny argument when n_workers > 1.");
+  if (flags.contactAddress && !flags.listenAddress) {
+    fail("Must specify --listen-address when --contact-address is given");
+  }
+  if (nworkers > 1 && flags.listenAddress) fail("You cannot specify --listen-address when n_workers > 1.");
+  if ((flags.workerPort || flags.host) && flags.listenAddress) {
+    fail("You cannot specify --listen-address when --worker-port or --host is given.");
+  }
+  if (!WORKER_CLASSES.has(flags.workerClass)) {
+    fail(`--worker-class ${flags.workerClass} is a Python class that this worker cannot run; leave it out.`);
+  }
+  if (flags.preloadNanny.length > 0) fail("--preload-nanny is not available yet: the nanny has no Python process.");
+}
+
+/** One set of options for each worker of the command. */
+async function workerOptions(
+  scheduler: string,
+  preloadArgv: string[],
+  flags: WorkerFlags,
+  config: Config,
+  deathTimeoutS: number | null,
+  log: Log,
+): Promise<NannyOptions[]> {
+  const { nworkers, nthreads } = layoutWorkers(flags.nworkers, flags.nthreads, cpuCount());
+  const listen = flags.listenAddress ? parseHostPort(flags.listenAddress.replace(/^\w+:\/\//, ""), 0) : undefined;
+  const ports = apportionPorts(
+    listen === undefined ? flags.workerPort : String(listen.port),
+    flags.nannyPort,
+    nworkers,
+    flags.nanny,
+  );
+  const python = await findPython({ python: flags.python });
+  log.write("INFO", describePython(python));
+  const tls = tlsSettings(config, "worker");
+  const resources = parseResources(flags.resources);
+  const settings = workerSettings(config);
+  const shared = {
+    scheduler,
+    startExecutor: pythonStarter({ python: python.path, config }),
+    settings,
+    nthreads,
+    memoryLimit: flags.memoryLimit,
+    host: listen === undefined ? (flags.host ?? null) : listen.host,
+    interface: flags.interface ?? null,
+    protocol: flags.protocol ?? protocolOf(flags.listenAddress),
+    contactAddress: flags.contactAddress ?? flags.listenAddress ?? null,
+    dashboardAddress: flags.dashboardAddress,
+    localDirectory: flags.localDirectory ?? null,
+    deathTimeoutS,
+    security: securityFields(config, "worker"),
+    preload: flags.preload.length > 0 ? flags.preload : config.getStrings("distributed.worker.preload"),
+    preloadArgv: preloadArgv.length > 0 ? preloadArgv : config.getStrings("distributed.worker.preload-argv"),
+    logSinks: [log.sink],
+    lifetimeS: flags.lifetime === undefined ? settings.lifetimeS : parseTimedelta(flags.lifetime),
+    lifetimeStaggerS:
+      flags.lifetimeStagger === undefined ? settings.lifetimeStaggerS : parseTimedelta(flags.lifetimeStagger),
+    lifetimeRestart: flags.lifetimeRestart ?? settings.lifetimeRestart,
+    ...(tls === undefined ? {} : { tls }),
+    ...(resources === undefined ? {} : { resources }),
+    ...(flags.schedulerSni === undefined ? {} : { serverHostname: flags.schedulerSni }),
+  };
+  return ports.map((port, index) => {
+    const name = workerName(flags.name, index, nworkers);
+    return { ...shared, ports: port.worker, nannyPorts: port.nanny, ...(name === undefined ? {} : { name }) };
+  });
+}
+
+/** Runs the workers until a signal or their own end; returns the exit code. */
+export async function serveWorkers(options: readonly NannyOptions[], nanny: boolean, log: Log): Promise<number> {
+  const group = new WorkerGroup(
+    options.map(({ nannyPorts, ...worker }) =>
+      nanny ? new Nanny({ ...worker, ...(nannyPorts === undefined ? {} : { nannyPorts }) }) : new Worker(worker),
+    ),
+  );
+  onTermination((name, number) => {
+    log.write("INFO", `Received signal ${name} (${number})`, "distributed._signals");
+    void group.close(`signal-${number}`);
+  });
+  try {
+    return await group.run();
+  } catch (error) {
+    if (!(error instanceof TimeoutError)) throw error;
+    log.write("INFO", "Timed out starting worker");
+    return 1;
+  } finally {
+    log.write("INFO", "End worker");
+  }
+}
+
+/** Waits for the file, as workers may start before their scheduler (distributed.scheduler.scheduler_from_file…). */
+async function readSchedulerFile(path: string, timeoutS: number | null): Promise<string> {
+  const deadline = timeoutS === null ? Number.POSITIVE_INFINITY : Date.now() + timeoutS * 1000;
+  for (;;) {
+    try {
+      const { address } = JSON.parse(readFileSync(path, "utf8")) as { address?: unknown };
+      if (typeof address === "string") return address;
+    } catch (error) {
+      // Not there yet, or not wholly written.
+      if (Date.now() > deadline) throw new UsageError(`no scheduler in ${path}: ${(error as Error).message}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, FILE_POLL_MS));
+  }
+}
+
+function protocolOf(address: string | undefined): string | null {
+  return /^(\w+):\/\//.exec(address ?? "")?.[1] ?? null;
+}

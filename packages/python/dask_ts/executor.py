@@ -1,0 +1,281 @@
+"""``python -m dask_ts.executor``: the child of a worker that runs users' tasks and holds their results.
+
+Three kinds of threads: the main thread runs the event loop (coroutine tasks, worker clients,
+plugins, calls); one thread reads the bridge and hands tasks straight to the pool; the pool's threads
+run tasks and write their outcomes. Messages (besides those of ``bridge``):
+
+from the worker: ``init``, ``execute {tasks}``, ``cancel {key}``, ``put {entries}``, ``get {keys,
+serializers}``, ``drop {keys}``, ``call {name, fields}``, ``close``;
+to the worker: ``outcomes {items}``, ``seceded``, ``log-event``, ``log``, ``metrics``,
+``request {name, fields}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dask
+from tornado.ioloop import IOLoop
+
+from dask_ts.bridge import Bridge, Message
+from dask_ts.executor_calls import Calls
+from dask_ts.executor_metrics import MetricsThread
+from dask_ts.executor_outcomes import Outcome, OutcomeQueue
+from dask_ts.executor_store import close_value, pickle_leaves
+from dask_ts.executor_tasks import TaskRunner
+from dask_ts.facade import Worker
+
+logger = logging.getLogger("distributed.worker")
+
+#: Threads that serialize and deserialize values for other workers.
+IO_THREADS = 4
+
+
+class BridgeLogHandler(logging.Handler):
+    """Log records of distributed to the worker's log."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self.setFormatter(logging.Formatter(dask.config.get("distributed.admin.log-format")))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._bridge.send(
+                {
+                    "op": "log",
+                    "level": record.levelname,
+                    "logger": record.name,
+                    "text": self.format(record),
+                }
+            )
+        except Exception:
+            self.handleError(record)
+
+
+class Executor:
+    """The process: what each message of the worker does."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.bridge: Bridge
+        self.worker: Worker
+        self.tasks: TaskRunner
+        self.calls: Calls
+        self.metrics: MetricsThread
+        self._io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="dask-ts-io")
+        self.exit_code = 0
+        self.finished = asyncio.Event()
+        self._background: set[asyncio.Task] = set()
+        self._on = {
+            "init": self._on_init,
+            "execute": self._on_execute,
+            "cancel": self._on_cancel,
+            "put": self._on_put,
+            "get": self._on_get,
+            "drop": self._on_drop,
+            "call": self._on_call,
+            "close": self._on_close,
+        }
+
+    # in the reader thread
+
+    def on_message(self, message: Message) -> None:
+        handler = self._on.get(message["op"])
+        if handler is None:
+            raise ValueError(f"unknown message of the worker: {message['op']!r}")
+        handler(message)
+
+    def on_closed(self) -> None:
+        """The worker is gone: nothing that this process holds is of use to anybody."""
+        self.loop.call_soon_threadsafe(self.stop, 0)
+
+    def _on_init(self, message: Message) -> None:
+        self._on_loop(self._init(message))
+
+    def _on_execute(self, message: Message) -> None:
+        self.tasks.execute(message["tasks"])
+
+    def _on_cancel(self, message: Message) -> None:
+        self.tasks.cancel(message["key"])
+
+    def _on_drop(self, message: Message) -> None:
+        self.worker.store.drop(message["keys"])
+        self.metrics.changed()
+
+    def _on_put(self, message: Message) -> None:
+        self._io.submit(self._put, message)
+
+    def _on_get(self, message: Message) -> None:
+        self._io.submit(self._get, message)
+
+    def _on_call(self, message: Message) -> None:
+        self._on_loop(self._call(message))
+
+    def _on_close(self, message: Message) -> None:
+        self._on_loop(self._close(message.get("id")))
+
+    def _on_loop(self, coroutine: Any) -> None:
+        def start() -> None:
+            task = self.loop.create_task(coroutine)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+        self.loop.call_soon_threadsafe(start)
+
+    # in a thread of their own
+
+    def _put(self, message: Message) -> None:
+        number = message.get("id")
+        try:
+            entries = message.pop("entries")
+            self.bridge.reply(number, results=self.worker.store.put(entries))
+            self.metrics.changed()
+        except BaseException as e:
+            self.bridge.reply_error(number, e)
+
+    def _get(self, message: Message) -> None:
+        number = message.get("id")
+        try:
+            items = []
+            for key in message["keys"]:
+                try:
+                    value = self.value_of(key)
+                except KeyError:
+                    continue
+                items.append((key, close_value(value, message.get("serializers"))))
+            self.bridge.reply(number, items=items)
+        except BaseException as e:
+            logger.error("Could not send values", exc_info=True)
+            self.bridge.reply_error(number, e)
+
+    def value_of(self, key: Any) -> Any:
+        """A value as another worker gets it: actors stay here, a proxy goes."""
+        if key in self.worker.store.actors:
+            return self.worker.actor_proxy(key)
+        return self.worker.store.data[key]
+
+    # on the loop
+
+    async def _init(self, message: Message) -> None:
+        number = message.get("id")
+        try:
+            if message.get("config"):
+                dask.config.update(dask.config.config, message["config"])
+            self.worker = worker = Worker(self.post, message)
+            outcomes = OutcomeQueue(self._send_outcomes)
+            self.tasks = TaskRunner(worker, worker.store, outcomes, worker.pool, self.loop, self._fatal)
+            worker.show_tasks(self.tasks.runs)
+            self.calls = Calls(worker)
+            self.metrics = MetricsThread(worker, self._send_metrics)
+            logging.getLogger("distributed").addHandler(BridgeLogHandler(self.bridge))
+            await worker.start_parts()
+            self.metrics.start()
+            self.bridge.reply(
+                number,
+                local_directory=worker.local_directory,
+                startup=await worker.get_startup_information(),
+                memory_limit=worker.memory_manager.memory_limit,
+            )
+        except BaseException as e:
+            logger.exception("The executor could not start")
+            self.bridge.reply_error(number, e)
+
+    async def _call(self, message: Message) -> None:
+        number = message.get("id")
+        try:
+            value = await self.calls.call(message["name"], message["fields"])
+        except (SystemExit, KeyboardInterrupt) as e:
+            self._fatal(e)
+            return
+        try:
+            self.bridge.reply(number, value=value)
+        except Exception:
+            try:
+                self.bridge.reply(number, value=pickle_leaves(value))
+            except Exception as e:
+                self.bridge.reply_error(number, e)
+
+    async def _close(self, number: int | None) -> None:
+        try:
+            await self.worker.stop_parts()
+        except Exception:
+            logger.exception("The executor did not close cleanly")
+        self.bridge.reply(number)
+        self.stop(0)
+
+    def stop(self, code: int) -> None:
+        self.exit_code = code
+        self.finished.set()
+
+    # to the worker
+
+    def post(self, op: str, fields: dict[str, Any]) -> None:
+        self.bridge.send({"op": op, **fields})
+
+    def _send_outcomes(self, items: list[Outcome]) -> None:
+        try:
+            self.bridge.send_now({"op": "outcomes", "items": items})
+        except Exception:
+            # one that cannot be encoded must not take the others with it
+            for item in items:
+                self._send_outcome(item)
+        self.metrics.changed()
+
+    def _send_outcome(self, item: Outcome) -> None:
+        try:
+            self.bridge.send_now({"op": "outcomes", "items": [item]})
+        except Exception as e:
+            logger.exception("Could not report the outcome of %r", item[1])
+            broken = self.tasks.unreportable(item, e)
+            self.bridge.send_now({"op": "outcomes", "items": [broken]})
+
+    def _send_metrics(self, figures: dict[str, Any]) -> None:
+        self.bridge.send({"op": "metrics", "figures": figures})
+
+    def _fatal(self, exc: BaseException) -> None:
+        """A task raised SystemExit or KeyboardInterrupt; like a stock worker, the process ends."""
+        logger.critical("A task ended the process: %r", exc)
+        code = exc.code if isinstance(exc, SystemExit) else 1
+        self.loop.call_soon_threadsafe(self.stop, code if isinstance(code, int) else 1)
+
+
+async def run() -> int:
+    loop = asyncio.get_running_loop()
+    IOLoop.current()  # bind tornado to this loop
+    executor = Executor(loop)
+    executor.bridge = Bridge.from_parent(executor.on_message, executor.on_closed)
+    executor.bridge.ready()
+    reader = threading.Thread(target=executor.bridge.run, name="dask-ts-bridge", daemon=True)
+    reader.start()
+    await executor.finished.wait()
+    if hasattr(executor, "worker"):
+        # releases the scratch directory; plugins had their teardown in close
+        with contextlib.suppress(Exception):
+            executor.worker.stop()
+    return executor.exit_code
+
+
+def main() -> None:
+    try:
+        code = asyncio.run(run(), debug=False)
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else 1
+    except KeyboardInterrupt:
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    # threads of tasks may never end
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

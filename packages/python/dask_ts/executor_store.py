@@ -1,0 +1,164 @@
+"""The values that this worker holds: put in, serialized out, forgotten.
+
+The mapping is the one that ``distributed.worker_memory.WorkerMemoryManager`` chose (a ``SpillBuffer``,
+a dict, or a user's own); sizes and types are kept beside it, so that nothing has to be read back from
+disk to be described.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, MutableMapping
+from typing import Any
+
+from dask.utils import typename
+from distributed.core import error_message
+from distributed.protocol import pickle
+from distributed.protocol.compression import decompress
+from distributed.protocol.serialize import (
+    Pickled,
+    Serialize,
+    Serialized,
+    ToPickle,
+    merge_and_deserialize,
+    serialize_and_split,
+)
+from distributed.sizeof import safe_sizeof
+from distributed.worker import dumps_function
+
+Key = Any
+
+logger = logging.getLogger("distributed.worker")
+
+
+def open_value(value: Any) -> Any:
+    """A value of a message with every closed sub-message in it opened, as a stock worker reads it."""
+    if isinstance(value, Serialized):
+        frames = value.frames
+        if "compression" in value.header:
+            frames = decompress(value.header, frames)
+        return merge_and_deserialize(value.header, frames)
+    if isinstance(value, Pickled):
+        frames = value.frames
+        if "compression" in value.header:
+            frames = decompress(value.header, frames)
+        return pickle.loads(value.header["pickled-obj"], buffers=frames)
+    if isinstance(value, dict):
+        return {k: open_value(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple([open_value(v) for v in value])
+    if isinstance(value, list):
+        return [open_value(v) for v in value]
+    return value
+
+
+def close_value(value: Any, serializers: Collection[str] | None = None) -> Serialized:
+    """A value as ``to_serialize(value)`` puts it into a message; what cannot be serialized
+    becomes the ``error`` family, which raises at the reader."""
+    header, frames = serialize_and_split(Serialize(value), serializers=serializers, on_error="message")
+    header["compression"] = list(header.get("compression", [None] * len(frames)))
+    return Serialized(header, frames)
+
+
+_PLAIN = (str, int, float, bool, type(None), bytes, bytearray, Serialize, Serialized, ToPickle)
+
+
+def pickle_leaves(value: Any) -> Any:
+    """Wraps what msgpack does not know in ``ToPickle``: the fallback of ``protocol.core.dumps``."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, dict):
+        return {k: pickle_leaves(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return [pickle_leaves(v) for v in value]
+    return ToPickle(value)
+
+
+class TypeCache:
+    """The pickle and the name of a type, as ``task-finished`` carries them."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._known: dict[type, tuple[bytes, str]] = {}
+        self._limit = limit
+
+    def describe(self, cls: type) -> tuple[bytes, str]:
+        try:
+            return self._known[cls]
+        except (KeyError, TypeError):
+            pass
+        try:
+            dumped = dumps_function(cls)
+        except Exception:
+            # Some types fail pickling (example: _thread.lock objects), send their name instead
+            dumped = pickle.dumps(cls.__name__)
+        found = dumped, typename(cls)
+        if len(self._known) >= self._limit:
+            self._known.clear()
+        with contextlib.suppress(TypeError):
+            self._known[cls] = found
+        return found
+
+
+class Store:
+    """Values by key. Every method may be called from any thread.
+
+    Parameters
+    ----------
+    data:
+        the mapping that holds the values
+    actors:
+        ``WorkerState.actors``: actor instances by key; they never spill and never travel
+    """
+
+    def __init__(self, data: MutableMapping[Key, Any], actors: dict[Key, Any]) -> None:
+        self.data = data
+        self.actors = actors
+        self.nbytes: dict[Key, int] = {}
+        self.managed_bytes = 0
+        self._types = TypeCache()
+
+    def add(self, key: Key, value: Any, actor: bool = False) -> tuple[int, bytes, str]:
+        """Holds a value; its size, pickled type and type name.
+
+        Raises what the mapping raises: a value over the spill target that cannot be pickled.
+        """
+        nbytes = safe_sizeof(value)
+        if actor:
+            self.actors[key] = value
+        else:
+            self.data[key] = value
+        self.managed_bytes += nbytes - self.nbytes.get(key, 0)
+        self.nbytes[key] = nbytes
+        dumped, name = self._types.describe(type(value))
+        return nbytes, dumped, name
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forgets values and actors; unknown keys are ignored."""
+        for key in keys:
+            self.managed_bytes -= self.nbytes.pop(key, 0)
+            self.actors.pop(key, None)
+            try:
+                # not pop(): a SpillBuffer refuses it, since it could read from disk
+                del self.data[key]
+            except KeyError:
+                pass
+
+    def put(self, entries: Iterable[tuple[Key, Any]]) -> list[Any]:
+        """Opens and holds values; for each ``(nbytes, type, typename)``, or its error message."""
+        out: list[Any] = []
+        for key, closed in entries:
+            try:
+                out.append(self.add(key, open_value(closed)))
+            except Exception as e:
+                logger.error("Could not open the value of %r", key, exc_info=True)
+                out.append(error_message(e))
+        return out
+
+    def spilled_bytes(self) -> tuple[int, int]:
+        """Bytes on disk: as ``sizeof`` counts them in memory, and as they are in the files."""
+        total = getattr(self.data, "spilled_total", None)
+        if total is None:
+            return 0, 0
+        memory, disk = total
+        return memory, disk

@@ -1,0 +1,211 @@
+/** What clients want: client-desires-keys, client-releases-keys, cancel-keys, report-key, retry. */
+import { float, formatKey, type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
+import type { CancelOptions } from "../api.ts";
+import { ClientState } from "../client-state.ts";
+import { type Context, sendToClient } from "../context.ts";
+import { UnknownKeyError } from "../errors.ts";
+import { beginEvent } from "../event.ts";
+import { keyField, keysField, textField } from "../fields.ts";
+import { heartbeatInterval } from "../heartbeat-interval.ts";
+import { queueSlotsMaybeOpened } from "../queue-slots.ts";
+import { reportKey, reportTask, reportToAll } from "../report.ts";
+import { State } from "../task-status.ts";
+import type { TaskState } from "../task-state.ts";
+import { clientReleases } from "../transitions/common.ts";
+import { drain } from "../transitions/engine.ts";
+import { updateData } from "./update-data.ts";
+
+/** `client` of the message, else the stream's own: pseudo clients are kept through a client's stream. */
+function clientOf(client: string, message: Message): string {
+  return textField(message, "client", client);
+}
+
+export function onClientDesiresKeys(ctx: Context, client: string, message: Message, now: number): void {
+  const keys = keysField(message, "keys");
+  beginEvent(ctx, `client-desires-keys-${now}`, now);
+  clientDesiresKeys(ctx, keys, clientOf(client, message));
+}
+
+/** Scheduler.client_desires_keys. Unknown keys only warn; an unknown client becomes a pseudo client. */
+export function clientDesiresKeys(ctx: Context, keys: readonly Key[], client: string): void {
+  const { state } = ctx;
+  let cs = state.clients.get(client);
+  if (cs === undefined) {
+    cs = new ClientState(client, false, ctx.now);
+    state.clients.set(client, cs);
+  }
+  for (const key of keys) {
+    const ts = state.tasks.get(keyId(key as Value));
+    if (ts === undefined) {
+      ctx.outbox.log("warn", `Client '${client}' desires key ${formatKey(key)} but key is unknown.`);
+      continue;
+    }
+    desire(ctx, ts, cs);
+  }
+}
+
+export function desire(ctx: Context, ts: TaskState, cs: ClientState): void {
+  ts.whoWants = ts.whoWants.plus(cs);
+  cs.wantsWhat.add(ts);
+  if (ts.code === State.memory || ts.code === State.erred) reportTask(ctx, ts, cs.client);
+}
+
+export function onClientReleasesKeys(ctx: Context, client: string, message: Message, now: number): void {
+  const keys = keysField(message, "keys");
+  beginEvent(ctx, `client-releases-keys-${now}`, now);
+  clientReleasesKeys(ctx, keys, clientOf(client, message));
+}
+
+/** Scheduler.client_releases_keys. Unknown clients and keys are passed over. */
+export function clientReleasesKeys(ctx: Context, keys: readonly Key[], client: string): void {
+  const cs = ctx.state.clients.get(client);
+  if (cs === undefined) return;
+  for (const key of keys) {
+    const ts = ctx.state.tasks.get(keyId(key as Value));
+    if (ts !== undefined) clientReleases(ctx, ts, cs);
+  }
+  drain(ctx);
+  queueSlotsMaybeOpened(ctx);
+}
+
+export function onReportKey(ctx: Context, client: string, message: Message, now: number): void {
+  const key = keyField(message, "key");
+  beginEvent(ctx, `report-key-${now}`, now);
+  reportKey(ctx, key, client);
+}
+
+export function onCancelKeys(ctx: Context, client: string, message: Message, now: number): void {
+  const keys = keysField(message, "keys");
+  const options = {
+    force: message.force === true,
+    reason: typeof message.reason === "string" ? message.reason : null,
+    msg: typeof message.msg === "string" ? message.msg : null,
+  };
+  cancelKeys(ctx, keys, client, options, now);
+}
+
+/**
+ * Scheduler.stimulus_cancel: keys wanted by this client only (or any, with force) are released, their dependents
+ * before them; all clients are told.
+ */
+export function cancelKeys(
+  ctx: Context,
+  keys: readonly Key[],
+  client: string,
+  options: CancelOptions,
+  now: number,
+): void {
+  const { state } = ctx;
+  beginEvent(ctx, `cancel-key-${now}`, now);
+  ctx.outbox.event(
+    client,
+    new Map<Value, Value>([
+      ["action", "cancel"],
+      ["count", keys.length],
+      ["force", options.force],
+    ]),
+  );
+  const cs = state.clients.get(client);
+  if (cs === undefined) return;
+
+  const cancelled: TaskState[] = [];
+  const clients = new Set<ClientState>();
+  const seen = new Set<TaskState>();
+  // Depth first, dependents before the task they depend on; by hand, as chains may be long.
+  const stack: [ts: TaskState, entered: boolean][] = [];
+  for (let i = keys.length - 1; i >= 0; i--) {
+    const ts = state.tasks.get(keyId(keys[i] as Value));
+    if (ts !== undefined) stack.push([ts, false]);
+  }
+  for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
+    const [ts, entered] = top;
+    if (entered) {
+      cancelled.push(ts);
+      continue;
+    }
+    if (seen.has(ts)) continue;
+    seen.add(ts);
+    if (options.force) for (const other of ts.whoWants.items) clients.add(other);
+    else clients.add(cs);
+    if (options.force || (ts.whoWants.size === 1 && ts.whoWants.has(cs))) {
+      stack.push([ts, true]);
+      for (const dts of ts.dependents.items) stack.push([dts, false]);
+    }
+  }
+  for (const other of clients) {
+    for (const ts of cancelled) clientReleases(ctx, ts, other);
+    drain(ctx);
+    queueSlotsMaybeOpened(ctx);
+  }
+  reportToAll(ctx, {
+    op: "cancelled-keys",
+    keys: cancelled.map((ts) => ts.key as Value),
+    reason: options.reason,
+    msg: options.msg,
+  });
+}
+
+/** Scheduler.stimulus_retry: from the wanted keys down to the tasks that erred themselves, which start again. */
+export function retry(ctx: Context, keys: readonly Key[], client: string | null, now: number): Key[] {
+  const { state } = ctx;
+  beginEvent(ctx, `stimulus-retry-${now}`, now);
+  const stack: TaskState[] = [];
+  for (const key of keys) {
+    const ts = state.tasks.get(keyId(key as Value));
+    if (ts === undefined) throw new UnknownKeyError(key);
+    stack.push(ts);
+  }
+  if (client !== null) {
+    ctx.outbox.event(
+      client,
+      new Map<Value, Value>([
+        ["action", "retry"],
+        ["count", keys.length],
+      ]),
+    );
+  }
+  const seen = new Set<TaskState>();
+  const roots: TaskState[] = [];
+  for (let ts = stack.pop(); ts !== undefined; ts = stack.pop()) {
+    if (seen.has(ts)) continue;
+    seen.add(ts);
+    let root = true;
+    for (const dts of ts.dependencies.items) {
+      if (dts.code !== State.erred) continue;
+      root = false;
+      stack.push(dts);
+    }
+    if (root) roots.push(ts);
+  }
+  for (const ts of roots) ctx.recs.set(ts, State.waiting);
+  drain(ctx);
+  return [...seen].map((ts) => ts.key);
+}
+
+/** Stream op `heartbeat-client`. */
+export function onHeartbeatClient(ctx: Context, client: string, _message: Message, now: number): void {
+  const cs = ctx.state.clients.get(client);
+  if (cs === undefined) return;
+  cs.lastSeen = now;
+  sendToClient(ctx, cs, {
+    op: "adjust-heartbeat-interval",
+    interval: heartbeatSeconds(ctx.state.clients.size),
+  });
+}
+
+function heartbeatSeconds(clients: number): Value {
+  return float(heartbeatInterval(clients) * 10);
+}
+
+/** Stream op `update-data`. */
+export function onUpdateData(ctx: Context, client: string, message: Message, now: number): void {
+  beginEvent(ctx, `update-data-${now}`, now);
+  const whoHas = message.who_has;
+  const nbytes = message.nbytes;
+  updateData(
+    ctx,
+    whoHas instanceof Map ? (whoHas as ReadonlyMap<Value, Value>) : new Map(),
+    nbytes instanceof Map ? (nbytes as ReadonlyMap<Value, Value>) : new Map(),
+    clientOf(client, message),
+  );
+}

@@ -1,0 +1,70 @@
+/** Scheduler.update_data: data that came from outside (scatter). */
+import { asNumber, isKey, type Key, keyId, type Value } from "@dask-ts/protocol";
+import type { Context } from "../context.ts";
+import { BadMessageError } from "../errors.ts";
+import { addReplica, setNbytes } from "../occupancy.ts";
+import { reportToWanting } from "../report.ts";
+import { setState, type TaskState } from "../task-state.ts";
+import { State } from "../task-status.ts";
+import { dependentsReady, leaveWaiters } from "../transitions/common.ts";
+import { drain, transition } from "../transitions/engine.ts";
+import type { WorkerState } from "../worker-state.ts";
+import { clientDesiresKeys } from "./client-keys.ts";
+
+/** @throws {BadMessageError} for an unknown worker or a bad key, before anything is changed. */
+export function updateData(
+  ctx: Context,
+  whoHas: ReadonlyMap<Value, Value>,
+  nbytes: ReadonlyMap<Value, Value>,
+  client: string | null,
+): void {
+  const { state } = ctx;
+  const sizes = new Map<string, number>();
+  for (const [key, size] of nbytes) sizes.set(keyId(key), asNumber(size, -1));
+  const entries: [Key, WorkerState[]][] = [];
+  for (const [key, addresses] of whoHas) {
+    if (!isKey(key) || !Array.isArray(addresses)) throw new BadMessageError("update-data: bad who_has");
+    const holders = (addresses as readonly Value[]).map((address) => {
+      const text = String(address);
+      const ws = state.workers.get(state.aliases.get(keyId(address)) ?? text);
+      if (ws === undefined) throw new BadMessageError(`update-data: unknown worker ${text}`);
+      return ws;
+    });
+    entries.push([key, holders]);
+  }
+  for (const [key, holders] of entries) {
+    const id = keyId(key as Value);
+    let ts = state.tasks.get(id);
+    if (ts === undefined) ts = state.newTask(key, id, null, State.memory, null);
+    else if (ts.code !== State.memory) leaveForData(ctx, ts);
+    const size = sizes.get(id) ?? -1;
+    if (size >= 0) setNbytes(state, ts, size);
+    for (const ws of holders) addReplica(state, ts, ws);
+    setState(ts, State.memory);
+    dependentsReady(ctx, ts);
+    const message = { op: "key-in-memory", key: key as Value, workers: holders.map((ws) => ws.address) };
+    reportToWanting(ctx, ts, message, null);
+    drain(ctx);
+  }
+  if (client !== null) {
+    clientDesiresKeys(
+      ctx,
+      entries.map(([key]) => key),
+      client,
+    );
+  }
+}
+
+/**
+ * A task that was on its way gets its value from outside. Dask overwrites the state and leaves the task in the
+ * containers of the old one; here it leaves them first.
+ */
+function leaveForData(ctx: Context, ts: TaskState): void {
+  if (ts.code !== State.released) {
+    transition(ctx, ts, State.released);
+    ctx.recs.delete(ts);
+  }
+  for (const dts of ts.dependencies.items) {
+    if (dts.waiters.has(ts)) leaveWaiters(ctx, ts, dts);
+  }
+}

@@ -1,0 +1,26 @@
+/** The scheduler's pure state machine. */
+export * from "./annotations.ts";
+export * from "./api.ts";
+export * from "./client-state.ts";
+export * from "./config.ts";
+export * from "./errors.ts";
+export * from "./few-set.ts";
+export * from "./graph.ts";
+export * from "./heartbeat-interval.ts";
+export * from "./hooks.ts";
+export * from "./key-split.ts";
+export * from "./metadata.ts";
+export * from "./order.ts";
+export * from "./outbox.ts";
+export * from "./placement.ts";
+export * from "./queries.ts";
+export * from "./restrictions.ts";
+export * from "./scheduler-core.ts";
+export * from "./state.ts";
+export * from "./task-group.ts";
+export * from "./task-prefix.ts";
+export * from "./task-state.ts";
+export * from "./task-status.ts";
+export type { Transition } from "./transition-log.ts";
+export * from "./validate.ts";
+export * from "./worker-state.ts";

@@ -1,0 +1,226 @@
+/** What the ordering of a graph needs to know about it: both directions, weights, and the roots below each task. */
+
+/** Sets of roots larger than this are not kept; only their size is estimated. */
+const MAX_ROOTS = 128;
+
+export class OrderGraph {
+  readonly size: number;
+  /** False where the graph has a cycle; then the weights are not complete. */
+  readonly acyclic: boolean;
+  /** Tasks without dependents, by number. */
+  readonly leaves: Int32Array;
+  readonly #dependencyStarts: Int32Array;
+  readonly #dependencies: Int32Array;
+  readonly #dependentStarts: Int32Array;
+  readonly #dependents: Int32Array;
+  /** Tasks that must run for this one, those that are shared counted for each way (`ndependencies`). */
+  readonly #totals: Float64Array;
+  /** Number of different roots below the task; estimated from above where there are more than MAX_ROOTS. */
+  readonly #rootCounts: Float64Array;
+  /** The largest number of dependents among the roots below the task. */
+  readonly #maxDependents: Int32Array;
+  readonly #roots: (readonly number[] | null)[];
+  /** The union in which a root was seen last. */
+  readonly #seen: Int32Array;
+  #mark = 0;
+  readonly #rootTotal: number;
+
+  constructor(dependencies: readonly (readonly number[])[]) {
+    const n = dependencies.length;
+    this.size = n;
+    this.#dependencyStarts = new Int32Array(n + 1);
+    this.#dependentStarts = new Int32Array(n + 1);
+    let edges = 0;
+    for (let task = 0; task < n; task++) {
+      for (const dependency of dependencies[task] as readonly number[]) {
+        if (dependency >= n) continue;
+        edges++;
+        this.#dependentStarts[dependency + 1] = (this.#dependentStarts[dependency + 1] as number) + 1;
+      }
+      this.#dependencyStarts[task + 1] = edges;
+    }
+    for (let task = 0; task < n; task++) {
+      this.#dependentStarts[task + 1] =
+        (this.#dependentStarts[task + 1] as number) + (this.#dependentStarts[task] as number);
+    }
+    this.#dependencies = new Int32Array(edges);
+    this.#dependents = new Int32Array(edges);
+    const at = this.#dependentStarts.slice();
+    let edge = 0;
+    for (let task = 0; task < n; task++) {
+      for (const dependency of dependencies[task] as readonly number[]) {
+        if (dependency >= n) continue;
+        this.#dependencies[edge++] = dependency;
+        const place = at[dependency] as number;
+        at[dependency] = place + 1;
+        this.#dependents[place] = task;
+      }
+    }
+
+    this.#totals = new Float64Array(n);
+    this.#rootCounts = new Float64Array(n);
+    this.#maxDependents = new Int32Array(n);
+    this.#roots = new Array<readonly number[] | null>(n).fill(null);
+    this.#seen = new Int32Array(n);
+    const topological = this.#topological();
+    this.acyclic = topological.length === n;
+    const leaves: number[] = [];
+    let roots = 0;
+    for (let task = 0; task < n; task++) {
+      if (this.dependentCount(task) === 0) leaves.push(task);
+      if (this.dependencyCount(task) === 0) roots++;
+    }
+    this.leaves = Int32Array.from(leaves);
+    this.#rootTotal = roots;
+    for (const task of topological) this.#weigh(task);
+  }
+
+  dependencyStart(task: number): number {
+    return this.#dependencyStarts[task] as number;
+  }
+  dependencyEnd(task: number): number {
+    return this.#dependencyStarts[task + 1] as number;
+  }
+  dependencyCount(task: number): number {
+    return (this.#dependencyStarts[task + 1] as number) - (this.#dependencyStarts[task] as number);
+  }
+  dependencyAt(i: number): number {
+    return this.#dependencies[i] as number;
+  }
+  dependentStart(task: number): number {
+    return this.#dependentStarts[task] as number;
+  }
+  dependentEnd(task: number): number {
+    return this.#dependentStarts[task + 1] as number;
+  }
+  dependentCount(task: number): number {
+    return (this.#dependentStarts[task + 1] as number) - (this.#dependentStarts[task] as number);
+  }
+  dependentAt(i: number): number {
+    return this.#dependents[i] as number;
+  }
+  rootCount(task: number): number {
+    return this.#rootCounts[task] as number;
+  }
+  /** The roots below a task, null where there are too many; for a root itself. */
+  rootsOf(task: number): readonly number[] | null {
+    return this.#roots[task] ?? null;
+  }
+
+  /** The `sort_key` of the original: weight, number of dependencies, of roots, shared roots, then the given order. */
+  readonly compare = (a: number, b: number): number =>
+    (this.#totals[a] as number) - (this.#totals[b] as number) ||
+    this.dependencyCount(a) - this.dependencyCount(b) ||
+    (this.#rootCounts[a] as number) - (this.#rootCounts[b] as number) ||
+    (this.#maxDependents[b] as number) - (this.#maxDependents[a] as number) ||
+    a - b;
+
+  /** The leaves by weight, lightest first. */
+  sortedLeaves(): Int32Array {
+    const { leaves, compare } = this;
+    for (let i = 1; i < leaves.length; i++) {
+      if (compare(leaves[i - 1] as number, leaves[i] as number) > 0) return leaves.slice().sort(compare);
+    }
+    return leaves;
+  }
+
+  /** Whether to begin with the heaviest leaf (`use_longest_path`): it pays for reductions, and where roots are alike. */
+  get symmetric(): boolean {
+    const roots = this.#rootTotal;
+    if (Math.abs(roots - this.leaves.length) / roots >= 0.8) return true;
+    const leavesAbove = new Map<number, number>();
+    for (const leaf of this.leaves) {
+      if (this.dependencyCount(leaf) === 0) continue;
+      for (const root of this.rootsOf(leaf) ?? []) leavesAbove.set(root, (leavesAbove.get(root) ?? 0) + 1);
+    }
+    let first = -1;
+    for (let task = 0; task < this.size; task++) {
+      if (this.dependencyCount(task) > 0) continue;
+      const count = leavesAbove.get(task) ?? 0;
+      if (first < 0) first = count;
+      else if (first !== count) return false;
+    }
+    return true;
+  }
+
+  /** As many tasks as are not in or behind a cycle, dependencies first. */
+  #topological(): Int32Array {
+    const needed = new Int32Array(this.size);
+    const out = new Int32Array(this.size);
+    let length = 0;
+    for (let task = 0; task < this.size; task++) {
+      const count = this.dependencyCount(task);
+      needed[task] = count;
+      if (count === 0) out[length++] = task;
+    }
+    for (let i = 0; i < length; i++) {
+      const task = out[i] as number;
+      for (let j = this.dependentStart(task); j < this.dependentEnd(task); j++) {
+        const dependent = this.dependentAt(j);
+        const left = (needed[dependent] as number) - 1;
+        needed[dependent] = left;
+        if (left === 0) out[length++] = dependent;
+      }
+    }
+    return out.subarray(0, length);
+  }
+
+  /** Fills in the weights of a task whose dependencies have theirs. */
+  #weigh(task: number): void {
+    const start = this.dependencyStart(task);
+    const end = this.dependencyEnd(task);
+    if (start === end) {
+      this.#totals[task] = 1;
+      this.#rootCounts[task] = 0;
+      this.#maxDependents[task] = this.dependentCount(task);
+      this.#roots[task] = [task];
+      return;
+    }
+    let total = 1;
+    let maxDependents = 0;
+    for (let i = start; i < end; i++) {
+      const dependency = this.dependencyAt(i);
+      total += this.#totals[dependency] as number;
+      maxDependents = Math.max(maxDependents, this.#maxDependents[dependency] as number);
+    }
+    // Infinity - Infinity is no order.
+    this.#totals[task] = Math.min(total, Number.MAX_VALUE);
+    this.#maxDependents[task] = maxDependents;
+    const roots = this.#unionOfRoots(start, end);
+    this.#roots[task] = roots;
+    this.#rootCounts[task] = roots === null ? this.#estimateRoots(start, end) : roots.length;
+  }
+
+  /** The different roots below the dependencies; the very list of a dependency where that holds all. Null: too many. */
+  #unionOfRoots(start: number, end: number): readonly number[] | null {
+    let widest: readonly number[] | null = null;
+    for (let i = start; i < end; i++) {
+      const roots = this.#roots[this.dependencyAt(i)] ?? null;
+      if (roots === null) return null;
+      if (widest === null || roots.length > widest.length) widest = roots;
+    }
+    if (widest === null || end - start === 1) return widest;
+    const seen = this.#seen;
+    const mark = ++this.#mark;
+    for (const root of widest) seen[root] = mark;
+    let union: number[] | null = null;
+    for (let i = start; i < end; i++) {
+      const roots = this.#roots[this.dependencyAt(i)] as readonly number[];
+      if (roots === widest) continue;
+      for (const root of roots) {
+        if (seen[root] === mark) continue;
+        seen[root] = mark;
+        union ??= widest.slice();
+        union.push(root);
+      }
+      if (union !== null && union.length > MAX_ROOTS) return null;
+    }
+    return union ?? widest;
+  }
+
+  #estimateRoots(start: number, end: number): number {
+    let sum = 0;
+    for (let i = start; i < end; i++) sum += Math.max(1, this.#rootCounts[this.dependencyAt(i)] as number);
+    return Math.min(sum, this.#rootTotal);
+  }
+}

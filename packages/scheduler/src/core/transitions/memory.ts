@@ -1,0 +1,82 @@
+/** Transitions from memory. */
+import type { Value } from "@dask-ts/protocol";
+import { type Context, sendToClient, sendToHolders } from "../context.ts";
+import { freeKeys } from "../messages.ts";
+import { removeAllReplicas } from "../occupancy.ts";
+import { setState, type TaskState } from "../task-state.ts";
+import { State } from "../task-status.ts";
+import { forget, propagateErred } from "./common.ts";
+
+const ACTOR_LOST = "Worker holding Actor was lost";
+
+/** SchedulerState._transition_memory_released. */
+export function memoryReleased(ctx: Context, ts: TaskState): void {
+  const { state, recs } = ctx;
+  if (ts.actor) {
+    leaveActors(ts);
+    if (ts.whoWants.size > 0) {
+      // An actor is not computed again.
+      ts.exceptionBlame = ts;
+      recs.set(ts, State.erred);
+      return;
+    }
+  }
+  if (ts.whoHas.size > 0) {
+    sendToHolders(ctx, ts.whoHas.items, freeKeys([ts.key], ctx.stimulusId));
+    removeAllReplicas(state, ts);
+  }
+  setState(ts, State.released);
+  if (ts.whoWants.size > 0) {
+    const message = { op: "lost-data", key: ts.key as Value };
+    for (const cs of ts.whoWants.items) sendToClient(ctx, cs, message);
+  }
+  if (ts.runSpec === null || ts.hasLostDependencies) {
+    recs.set(ts, State.forgotten);
+  } else if (ts.whoWants.size > 0 || ts.waiters.size > 0) {
+    const erred = erredDependency(ts);
+    if (erred === undefined) {
+      recs.set(ts, State.waiting);
+    } else {
+      // It cannot be computed again. Dask leaves it released, and the client waiting.
+      ts.exceptionBlame = erred.exceptionBlame;
+      recs.set(ts, State.erred);
+    }
+  }
+  for (const dts of ts.waiters.items) {
+    if (dts.code === State.waiting) dts.waitingOn = dts.waitingOn.plus(ts);
+    else if (dts.code === State.noWorker || dts.code === State.processing || dts.code === State.queued) {
+      recs.set(dts, State.waiting);
+    }
+  }
+}
+
+function erredDependency(ts: TaskState): TaskState | undefined {
+  for (const dts of ts.dependencies.items) if (dts.code === State.erred) return dts;
+  return undefined;
+}
+
+/** SchedulerState._transition_memory_erred: the worker that held an actor was lost. */
+export function memoryErred(ctx: Context, ts: TaskState): void {
+  sendToHolders(ctx, ts.whoHas.items, freeKeys([ts.key], ctx.stimulusId));
+  leaveActors(ts);
+  removeAllReplicas(ctx.state, ts);
+  for (const dts of ts.dependents.items) {
+    if (dts.whoHas.size > 0) continue;
+    dts.exceptionBlame = ts;
+    ctx.recs.set(dts, State.erred);
+  }
+  propagateErred(ctx, ts, {
+    cause: ts,
+    exception: ctx.config.makeException({ kind: "RuntimeError", message: ACTOR_LOST }),
+  });
+}
+
+/** SchedulerState._transition_memory_forgotten. */
+export function memoryForgotten(ctx: Context, ts: TaskState): void {
+  if (ts.actor) leaveActors(ts);
+  forget(ctx, ts);
+}
+
+function leaveActors(ts: TaskState): void {
+  for (const ws of ts.whoHas.items) ws.actors.delete(ts);
+}

@@ -1,0 +1,12 @@
+/** The extensions that every scheduler has (distributed.scheduler.DEFAULT_EXTENSIONS). */
+import type { SchedulerExtension } from "../server/context.ts";
+import { Events } from "./events.ts";
+import { MultiLocks } from "./multi-locks.ts";
+import { Publish } from "./publish.ts";
+import { Queues } from "./queues.ts";
+import { Semaphores } from "./semaphores.ts";
+import { Variables } from "./variables.ts";
+
+export function standardExtensions(): SchedulerExtension[] {
+  return [new Queues(), new Variables(), new Semaphores(), new MultiLocks(), new Events(), new Publish()];
+}

@@ -1,0 +1,153 @@
+/** Clients: `register-client` and the stream that it opens (Scheduler.add_client, wire-protocol.md §13.1, §16). */
+import {
+  type Comm,
+  CommClosedError,
+  isMessage,
+  type Message,
+  type MessageListener,
+  ProtocolError,
+  type RpcHandler,
+  type RpcHandlers,
+  TAKEN_OVER,
+  type Value,
+} from "@dask-ts/protocol";
+import type { SchedulerContext, StreamHandler } from "./context.ts";
+import { stringField } from "./fields.ts";
+import { onUpdateGraph } from "./update-graph.ts";
+import { versionWarning } from "./versions.ts";
+
+export function clientRegistration(ctx: SchedulerContext): RpcHandlers {
+  return { "register-client": registerClient(ctx) };
+}
+
+function registerClient(ctx: SchedulerContext): RpcHandler {
+  const extensionOps = collectStreamHandlers(ctx);
+  return (fields, { comm }) => {
+    const client = stringField(fields, "client");
+    const versions = fields["versions"] ?? new Map<Value, Value>();
+    ctx.log.info(`Receive client connection: ${client}`);
+    const warning = versionWarning(ctx.versionsNow(), ctx.workerVersions, versions);
+    // The client asserts that its first array holds this and nothing else.
+    comm.send([{ op: "stream-start", warning, error: "" }]);
+    const send = ctx.streams.addClient(client, comm);
+    ctx.apply((core, now) => core.addClient(client, now, versions));
+    comm.onClose((error) => {
+      if (ctx.streams.clients.get(client) === send) {
+        ctx.streams.clients.delete(client);
+        removeClient(ctx, client);
+      }
+      if (ctx.status !== "running") return;
+      if (error !== undefined && !(error instanceof CommClosedError)) {
+        ctx.log.warning(`The stream of client ${client} broke: ${error.message}`);
+      }
+      ctx.log.info(`Close client connection: ${client}`);
+    });
+    comm.listen(clientListener(ctx, client, comm, extensionOps));
+    return TAKEN_OVER;
+  };
+}
+
+/** Takes the batches of one client, in order. Only `update-graph` makes it wait. */
+function clientListener(
+  ctx: SchedulerContext,
+  client: string,
+  comm: Comm,
+  extensionOps: ReadonlyMap<string, StreamHandler>,
+): MessageListener {
+  const one = (message: Message): Promise<void> | undefined => {
+    const { op } = message;
+    if (typeof op !== "string") throw new ProtocolError(`a stream message of ${client} without 'op'`);
+    switch (op) {
+      case "update-graph":
+        return onUpdateGraph(ctx, client, message);
+      case "subscribe-topic":
+        ctx.broker.subscribe(stringField(message, "topic"), clientOf(message, client));
+        return undefined;
+      case "unsubscribe-topic":
+        ctx.broker.unsubscribe(stringField(message, "topic"), clientOf(message, client));
+        return undefined;
+      case "close-client":
+        removeClient(ctx, client);
+        return undefined;
+      case "close-stream":
+        void comm.close();
+        return undefined;
+    }
+    const extension = extensionOps.get(op);
+    if (extension !== undefined) extension(clientOf(message, client), message);
+    // A field `client` wins over the stream's own: fire-and-forget is released and desired this way.
+    else ctx.core.clientMessage(clientOf(message, client), message, ctx.now());
+    return undefined;
+  };
+  return (batch) => {
+    const messages = batchOf(batch, client);
+    let at = 0;
+    const run = (): Promise<void> | undefined =>
+      ctx.apply(() => {
+        while (at < messages.length && !comm.closed) {
+          const message = messages[at++] as Value;
+          if (message === "OK") return undefined;
+          if (!isMessage(message)) throw new ProtocolError(`a stream message of ${client} that is no map`);
+          const waiting = one(message);
+          if (waiting !== undefined) return waiting;
+        }
+        return undefined;
+      });
+    return logged(ctx, client, () => {
+      const waiting = run();
+      return waiting === undefined ? undefined : finish(waiting);
+    });
+    async function finish(first: Promise<void>): Promise<void> {
+      for (let waiting: Promise<void> | undefined = first; waiting !== undefined; waiting = run()) await waiting;
+    }
+  };
+}
+
+/** Scheduler.remove_client; once per registration. */
+export function removeClient(ctx: SchedulerContext, client: string): void {
+  if (!ctx.core.state.clients.has(client)) return;
+  if (ctx.status === "running") ctx.log.info(`Remove client ${client}`);
+  ctx.apply((core, now) => core.removeClient(client, now));
+  ctx.broker.removeSubscriber(client);
+  for (const extension of ctx.extensions) extension.onRemoveClient?.(client);
+  ctx.after(ctx.settings.eventsCleanupDelayMs, () => {
+    if (!ctx.core.state.clients.has(client)) ctx.broker.truncate(client);
+  });
+}
+
+/** The elements of a batch: an array, or a single message. */
+export function batchOf(batch: Value, peer: string): readonly Value[] {
+  if (Array.isArray(batch)) return batch as readonly Value[];
+  if (isMessage(batch)) return [batch];
+  throw new ProtocolError(`a batch of ${peer} that is neither an array nor a map`);
+}
+
+/** Runs a listener; what it throws closes the peer's stream, after a line in the log. */
+export function logged(
+  ctx: SchedulerContext,
+  peer: string,
+  work: () => Promise<void> | undefined,
+): Promise<void> | undefined {
+  const report = (error: unknown): never => {
+    ctx.log.error(`A message from ${peer} could not be handled; its stream is closed`, error);
+    throw error;
+  };
+  try {
+    return work()?.catch(report);
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function clientOf(message: Message, client: string): string {
+  const named = message["client"];
+  return typeof named === "string" ? named : client;
+}
+
+function collectStreamHandlers(ctx: SchedulerContext): ReadonlyMap<string, StreamHandler> {
+  const handlers = new Map<string, StreamHandler>();
+  for (const extension of ctx.extensions) {
+    for (const [op, handler] of Object.entries(extension.clientStreamHandlers ?? {})) handlers.set(op, handler);
+  }
+  return handlers;
+}

@@ -1,0 +1,81 @@
+/** Scheduler.get_cluster_state: what Client.dump_cluster_state writes. */
+import { float, type Value } from "@dask-ts/protocol";
+import { broadcast } from "./broadcast.ts";
+import type { SchedulerContext } from "./context.ts";
+import { workerIdentity } from "./identity.ts";
+import { taskDetails } from "./task-details.ts";
+import { eventsOnWire } from "./events.ts";
+
+/** @param exclude names of parts to leave out. */
+export async function clusterState(ctx: SchedulerContext, exclude: readonly string[]): Promise<Value> {
+  const left = new Set(exclude);
+  const [workers, versions] = await Promise.all([
+    broadcast(ctx, { msg: { op: "dump_state", exclude }, onError: "ignore" }),
+    broadcast(ctx, { msg: { op: "versions" }, onError: "ignore" }),
+  ]);
+  const scheduler = schedulerState(ctx);
+  for (const name of left) scheduler.delete(name);
+  return {
+    scheduler,
+    workers,
+    versions: new Map<Value, Value>([
+      ["scheduler", ctx.versionsNow()],
+      ["workers", versions],
+    ]),
+  };
+}
+
+function schedulerState(ctx: SchedulerContext): Map<Value, Value> {
+  const { state } = ctx.core;
+  return new Map<Value, Value>([
+    ...ctx.identity(0),
+    ["status", ctx.status],
+    ["thread_id", 0],
+    ["transition_counter", state.transitionCounter],
+    [
+      "transition_log",
+      ctx.core.log
+        .entries()
+        .map(({ key, start, finish, recommendations, stimulusId, time }) => [
+          key as Value,
+          start,
+          finish,
+          new Map(recommendations.map(([rec, target]) => [rec as Value, target])),
+          stimulusId,
+          float(time),
+        ]),
+    ],
+    ["tasks", new Map([...state.tasks.values()].map((ts) => [ts.key as Value, taskDetails(ts)]))],
+    [
+      "task_groups",
+      new Map(
+        [...state.taskGroups.values()].map((group) => [
+          group.name as Value,
+          new Map<Value, Value>([
+            ["name", group.name as Value],
+            ["size", group.size],
+            ["nbytes_total", group.nbytesTotal],
+            ["duration", float(group.durationUs / 1e6)],
+            ["start", float(group.start)],
+            ["stop", float(group.stop)],
+          ]),
+        ]),
+      ),
+    ],
+    ["workers", new Map([...state.workers.values()].map((ws) => [ws.address as Value, workerIdentity(ws)]))],
+    [
+      "clients",
+      new Map(
+        [...state.clients.values()].map((cs) => [
+          cs.client as Value,
+          new Map<Value, Value>([
+            ["client_key", cs.client],
+            ["wants_what", Array.from(cs.wantsWhat, (ts) => ts.key as Value)],
+            ["last_seen", float(cs.lastSeen)],
+          ]),
+        ]),
+      ),
+    ],
+    ["events", new Map([...ctx.broker.allEvents()].map(([name, events]) => [name, eventsOnWire(events)]))],
+  ]);
+}

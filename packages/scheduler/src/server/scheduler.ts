@@ -1,0 +1,457 @@
+/** The scheduler: listens, serves clients and workers, and closes. Decisions are the core's; IO is here. */
+import { randomUUID } from "node:crypto";
+import { rmSync, writeFileSync } from "node:fs";
+import {
+  addressFromUserArgs,
+  type Comm,
+  COMMON_RPC,
+  type Config,
+  ConnectionPool,
+  fieldChecker,
+  findPython,
+  getAddressHost,
+  keyId,
+  listen,
+  type Listener,
+  loadConfig,
+  normalizeAddress,
+  resolveAddress,
+  type RpcHandlers,
+  SCHEDULER_RPC,
+  serveComm,
+  type TlsSettings,
+  type Value,
+} from "@dask-ts/protocol";
+import { SchedulerCore } from "../core/scheduler-core.ts";
+import { standardExtensions } from "../extensions/index.ts";
+import { GraphHostPool } from "../graph-host/graph-host-pool.ts";
+import { type HttpServer, startHttp } from "../http/server.ts";
+import type { SchedulerContext, SchedulerExtension } from "./context.ts";
+import { EventBroker } from "./events.ts";
+import { schedulerHandlers } from "./handlers/table.ts";
+import { type Identity, schedulerIdentity } from "./identity.ts";
+import { describeError, Log, logChildLine, type LogSink } from "./log.ts";
+import { Plugins } from "./nanny-registration.ts";
+import { readSettings, type SchedulerSettings } from "./settings.ts";
+import { formatIdentityJson } from "./scheduler-file.ts";
+import { schedulerView } from "./scheduler-view.ts";
+import { PeerStreams } from "./streams.ts";
+import { Timers } from "./timers.ts";
+import { WorkerVersions } from "./versions.ts";
+import { restartWorkers } from "./restart-workers.ts";
+
+const DEFAULT_PORT = 8786;
+const DEFAULT_DASHBOARD_ADDRESS = ":8787";
+
+/** What the command line, or an embedder, says. What is left out comes from the configuration, then from Dask. */
+export interface SchedulerOptions {
+  /** IP, host name, or URI (`tcp://host:8786`). Lists listen on several addresses at once. */
+  readonly host?: string | readonly (string | null)[] | null | undefined;
+  /** Default 8786; 0 takes a free one. */
+  readonly port?: number | readonly number[] | null | undefined;
+  readonly interface?: string | readonly (string | null)[] | null | undefined;
+  /** `tcp`, `tls`; default from `distributed.comm.default-scheme`. */
+  readonly protocol?: string | readonly (string | null)[] | null | undefined;
+  readonly contactAddress?: string | null | undefined;
+  readonly tls?: TlsSettings | undefined;
+  /** `:8787`, `host:port`; null for no HTTP server at all. */
+  readonly dashboardAddress?: string | null | undefined;
+  /** False leaves out `/`, `/status` and the other pages for people. */
+  readonly dashboard?: boolean | undefined;
+  readonly dashboardPrefix?: string | undefined;
+  /** Seconds. */
+  readonly idleTimeout?: number | null | undefined;
+  readonly workerTtl?: number | null | undefined;
+  readonly allowedFailures?: number | undefined;
+  readonly validate?: boolean | undefined;
+  /** Where the identity is written as JSON; removed when the scheduler closes. */
+  readonly schedulerFile?: string | undefined;
+  readonly config?: Config | undefined;
+  /** The interpreter of the graph host; default as `findPython`. */
+  readonly python?: string | undefined;
+  /** Graph hosts; default 1. */
+  readonly graphHosts?: number | undefined;
+  readonly log?: LogSink | undefined;
+  readonly extensions?: readonly SchedulerExtension[] | undefined;
+}
+
+export class Scheduler implements SchedulerContext {
+  readonly id: string = `Scheduler-${randomUUID()}`;
+  readonly core: SchedulerCore;
+  readonly config: Config;
+  readonly settings: SchedulerSettings;
+  readonly log: Log;
+  readonly pool: ConnectionPool;
+  readonly streams: PeerStreams;
+  readonly broker: EventBroker;
+  readonly plugins: Plugins = new Plugins();
+  readonly workerVersions: WorkerVersions = new WorkerVersions();
+  readonly extensions: readonly SchedulerExtension[];
+  /** Seconds since the epoch. */
+  readonly started: number;
+  status: SchedulerContext["status"] = "init";
+
+  readonly #options: SchedulerOptions;
+  readonly #timers: Timers;
+  readonly #comms: Set<Comm> = new Set();
+  readonly #listeners: Listener[] = [];
+  #handlers: RpcHandlers = {};
+  #http: HttpServer | undefined;
+  #graphHost: Promise<GraphHostPool> | undefined;
+  #graphHostUp: GraphHostPool | undefined;
+  #applying = 0;
+  #closing: Promise<void> | undefined;
+  readonly #finished: PromiseWithResolvers<void> = withResolvers();
+
+  private constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.config = options.config ?? loadConfig({ env: process.env });
+    this.settings = readSettings(this.config, options);
+    this.log = new Log("distributed.scheduler", options.log, this.settings.logLength);
+    this.started = this.now();
+    this.core = new SchedulerCore(this.settings.core, this.started);
+    this.streams = new PeerStreams(this.log.named("distributed.batched"));
+    this.broker = new EventBroker(this.settings.lowLevelLogLength, (client, message) => {
+      this.streams.toClient(client, [message]);
+    });
+    this.pool = new ConnectionPool({
+      connect: {
+        timeoutMs: this.settings.connectTimeoutMs,
+        tcpTimeoutMs: this.settings.tcpTimeoutMs,
+        tls: options.tls,
+        // The common denominator, as stock's scheduler says where it connects.
+        handshake: { compression: this.settings.compression, pickleProtocol: 4 },
+        requireEncryption: this.#requiresEncryption,
+        defaultScheme: this.settings.defaultScheme,
+      },
+    });
+    this.extensions = options.extensions ?? standardExtensions();
+    this.#timers = new Timers((error) => this.log.error("A timer of the scheduler failed", error));
+  }
+
+  /**
+   * Listens and serves. Does not wait for Python: what needs it waits by itself.
+   *
+   * @throws where an address cannot be listened on, or an option or the configuration is wrong.
+   */
+  static async start(options: SchedulerOptions = {}): Promise<Scheduler> {
+    const scheduler = new Scheduler(options);
+    try {
+      await scheduler.#start();
+    } catch (error) {
+      await scheduler.#release();
+      throw error;
+    }
+    return scheduler;
+  }
+
+  /** The first contact address. */
+  get address(): string {
+    return this.#listeners[0]?.contactAddress ?? "";
+  }
+
+  /** All contact addresses. */
+  get addresses(): readonly string[] {
+    return this.#listeners.map((listener) => listener.contactAddress);
+  }
+
+  /** Null where there is no HTTP server. */
+  get httpPort(): number | null {
+    return this.#http?.port ?? null;
+  }
+
+  /** Resolves when the scheduler has closed, for whatever reason. */
+  get finished(): Promise<void> {
+    return this.#finished.promise;
+  }
+
+  identity(nWorkers = -1, live = true): Identity {
+    const { state } = this.core;
+    return schedulerIdentity(
+      {
+        id: this.id,
+        address: this.address,
+        services: new Map(this.#http === undefined ? [] : [["dashboard", this.#http.port]]),
+        started: this.started,
+        totalNthreads: state.totalNthreads,
+        totalMemory: state.totalMemory,
+        workers: state.workers,
+      },
+      nWorkers,
+      live,
+    );
+  }
+
+  now(): number {
+    return Date.now() / 1000;
+  }
+
+  apply<T>(work: (core: SchedulerCore, now: number) => T): T {
+    this.#applying++;
+    try {
+      return work(this.core, this.now());
+    } finally {
+      this.#applying--;
+      if (this.#applying === 0 && !this.core.outbox.empty) this.#flush();
+    }
+  }
+
+  logEvent(topics: string | readonly string[], message: Value): void {
+    this.broker.publish(topics, message, this.now());
+  }
+
+  graphHost(): Promise<GraphHostPool> {
+    this.#graphHost ??= this.#startGraphHost();
+    return this.#graphHost;
+  }
+
+  versionsNow(): Value {
+    return this.#graphHostUp?.versions ?? null;
+  }
+
+  async coerceAddress(worker: Value): Promise<string> {
+    const known = this.coerceKnown(worker);
+    if (this.core.state.workers.has(known)) return known;
+    return await resolveAddress(known, this.settings.defaultScheme);
+  }
+
+  coerceKnown(worker: Value): string {
+    const { state } = this.core;
+    const alias = state.aliases.get(keyId(worker));
+    if (alias !== undefined) return alias;
+    const text = Array.isArray(worker) && worker.length === 2 ? `${String(worker[0])}:${String(worker[1])}` : worker;
+    if (typeof text !== "string") throw new TypeError("addresses should be strings or tuples");
+    if (state.workers.has(text)) return text;
+    return normalizeAddress(text, this.settings.defaultScheme);
+  }
+
+  every(intervalMs: number, work: () => void | Promise<void>): () => void {
+    return this.#timers.every(intervalMs, work);
+  }
+
+  after(delayMs: number, work: () => void): () => void {
+    return this.#timers.after(delayMs, work);
+  }
+
+  sleep(ms: number): Promise<void> {
+    return this.#timers.sleep(ms);
+  }
+
+  requestClose(reason: string): void {
+    void this.close(reason);
+  }
+
+  /** Tells the workers to close, ends all comms, the graph host and the HTTP server. Safe to call more than once. */
+  close(reason = "unknown"): Promise<void> {
+    this.#closing ??= this.#close(reason);
+    return this.#closing;
+  }
+
+  async #start(): Promise<void> {
+    const options = this.#options;
+    // Python starts while this process listens, and finds everything ready.
+    this.graphHost().catch((error: unknown) => {
+      if (this.status !== "closing") this.log.error(`Graphs cannot be opened: ${(error as Error).message}`);
+    });
+    this.#handlers = schedulerHandlers(this, this.plugins);
+    this.core.listeners.removeWorker.push((ws) => this.workerVersions.remove(ws));
+    for (const address of startAddresses(options, this.settings, this.#requiresEncryption)) {
+      this.#listeners.push(await this.#listen(address));
+    }
+    if (options.dashboardAddress !== null) {
+      this.#http = await startHttp(this, {
+        address: options.dashboardAddress ?? DEFAULT_DASHBOARD_ADDRESS,
+        prefix: options.dashboardPrefix ?? "",
+        dashboard: options.dashboard ?? true,
+      });
+    }
+    this.#announce();
+    for (const extension of this.extensions) await extension.start?.(this);
+    this.#startTimers();
+    this.status = "running";
+    if (options.schedulerFile) writeFileSync(options.schedulerFile, formatIdentityJson(this.identity()));
+  }
+
+  async #listen(address: string): Promise<Listener> {
+    const checkFields = fieldChecker(COMMON_RPC, SCHEDULER_RPC);
+    return await listen(address, {
+      tls: this.#options.tls,
+      defaultPort: DEFAULT_PORT,
+      contactHost: contactHost(this.#options.contactAddress ?? this.settings.contactAddress),
+      backlog: this.settings.backlog,
+      tcpTimeoutMs: this.settings.tcpTimeoutMs,
+      handshakeTimeoutMs: this.settings.connectTimeoutMs,
+      handshake: { compression: this.settings.compression },
+      onComm: (comm) => {
+        this.#comms.add(comm);
+        comm.onClose(() => this.#comms.delete(comm));
+        void serveComm(comm, this.#handlers, {
+          name: "Scheduler",
+          blockedHandlers: this.settings.blockedHandlers,
+          checkFields,
+          onError: (error, op, peer) => {
+            if (this.status === "closing") return;
+            if (op === "") this.log.warning(`Connection of ${peer} closed: ${describeError(error)}`);
+            else this.log.error(`Exception while handling op ${op} of ${peer}`, error);
+          },
+        });
+      },
+      onRejected: (error, peer) => {
+        if (this.status !== "closing") this.log.warning(`Connection of ${peer} refused: ${error.message}`);
+      },
+    });
+  }
+
+  get #requiresEncryption(): boolean {
+    return this.settings.requireEncryption ?? this.#options.tls !== undefined;
+  }
+
+  /** The lines that deployers look for. */
+  #announce(): void {
+    for (const listener of this.#listeners) {
+      this.log.info(`  Scheduler at: ${listener.contactAddress.padStart(25)}`);
+    }
+    if (this.#http === undefined) return;
+    const link = this.#http.link(getAddressHost(this.address));
+    this.log.info(`${"dashboard".padStart(11)} at:  ${link.padStart(25)}`);
+  }
+
+  #startTimers(): void {
+    const { core } = this.settings;
+    this.every(250, () => {
+      if (this.apply((api, now) => api.checkIdle(now)).close) {
+        this.log.info(`Scheduler closing after being idle for ${core.idleTimeout} s`);
+        this.requestClose("idle-timeout-exceeded");
+      }
+    });
+    if (core.noWorkersTimeout !== null) {
+      this.every(250, () => this.apply((api, now) => api.checkNoWorkers(now)));
+    }
+    if (core.workerTtl !== null) this.every(core.workerTtl * 1000, () => this.#checkWorkerTtl());
+  }
+
+  async #checkWorkerTtl(): Promise<void> {
+    const late = this.apply((core, now) => core.checkWorkerTtl(now));
+    if (late.length === 0) return;
+    await restartWorkers(this, {
+      workers: late,
+      client: null,
+      timeout: 30,
+      waitForWorkers: false,
+      onError: "raise",
+      stimulusId: `check-worker-ttl-${this.now()}`,
+    });
+  }
+
+  async #startGraphHost(): Promise<GraphHostPool> {
+    const python = await findPython({ python: this.#options.python });
+    const host = await GraphHostPool.start(
+      {
+        python: python.path,
+        onRequest: (op, fields) => schedulerView(this, op, fields),
+        onLine: (level, line) => logChildLine(this.log, level, line),
+      },
+      this.#options.graphHosts ?? 1,
+    );
+    this.#graphHostUp = host;
+    if (this.status === "closing" || this.status === "closed") await host.close();
+    return host;
+  }
+
+  /** Does what the core asked for: clients first, then workers (Scheduler.send_all). */
+  #flush(): void {
+    const { outbox } = this.core;
+    for (const [level, text] of outbox.logs) this.log.write(LEVELS[level], text);
+    for (const [topic, message] of outbox.events) this.logEvent(topic, message);
+    for (const [client, messages] of outbox.toClients) this.streams.toClient(client, messages);
+    for (const [address, messages] of outbox.toWorkers) this.streams.toWorker(address, messages);
+    const removed = outbox.closeWorkers.length > 0 ? [...outbox.closeWorkers] : [];
+    outbox.clear();
+    for (const address of removed) {
+      this.streams.detachWorker(address);
+      this.pool.remove(address);
+      for (const extension of this.extensions) extension.onRemoveWorker?.(address);
+      this.after(this.settings.eventsCleanupDelayMs, () => {
+        if (!this.core.state.workers.has(address)) this.broker.truncate(address);
+      });
+    }
+  }
+
+  async #close(reason: string): Promise<void> {
+    this.status = "closing";
+    this.log.info(`Closing scheduler. Reason: ${reason}`);
+    for (const extension of this.extensions) await extension.stop?.();
+    this.log.info("Scheduler closing all comms");
+    const closing: Promise<void>[] = [];
+    for (const stream of this.streams.workers.values()) {
+      if (stream.comm.closed) continue;
+      stream.release();
+      stream.queue([{ op: "close", reason: "scheduler-close" }, { op: "close-stream" }]);
+      closing.push(stream.send.close());
+    }
+    await Promise.allSettled(closing);
+    for (const send of this.streams.clients.values()) send.abort();
+    await this.#release();
+    this.log.info(`Stopped scheduler at '${this.address}'`);
+    this.status = "closed";
+    this.#finished.resolve();
+  }
+
+  /** Lets go of everything that was opened. */
+  async #release(): Promise<void> {
+    this.#timers.stop();
+    for (const listener of this.#listeners) listener.close();
+    for (const comm of this.#comms) comm.abort();
+    if (this.status !== "init" && this.#options.schedulerFile) rmSync(this.#options.schedulerFile, { force: true });
+    this.status = "closing";
+    await this.pool.close();
+    await this.#http?.close();
+    const host = await this.#graphHost?.catch(() => undefined);
+    await host?.close();
+  }
+}
+
+const LEVELS = { debug: "DEBUG", info: "INFO", warn: "WARNING", error: "ERROR" } as const;
+
+/** distributed.comm.addressing.addresses_from_user_args */
+function startAddresses(options: SchedulerOptions, settings: SchedulerSettings, requireEncryption: boolean): string[] {
+  const hosts = listOf(options.host);
+  const ports = listOf(options.port);
+  const interfaces = listOf(options.interface);
+  const protocols = listOf(options.protocol);
+  const n = Math.max(hosts.length, ports.length, interfaces.length, protocols.length);
+  return Array.from({ length: n }, (_, i) =>
+    addressFromUserArgs({
+      host: hosts[i] ?? (hosts.length === 1 ? hosts[0] : null),
+      port: ports[i] ?? (ports.length === 1 ? ports[0] : null),
+      interface: interfaces[i] ?? (interfaces.length === 1 ? interfaces[0] : null),
+      protocol: protocols[i] ?? (protocols.length === 1 ? protocols[0] : null),
+      requireEncryption,
+      defaultPort: DEFAULT_PORT,
+      defaultScheme: settings.defaultScheme,
+    }),
+  );
+}
+
+function listOf<T>(value: T | readonly T[] | null | undefined): readonly (T | null)[] {
+  if (value === null || value === undefined) return [null];
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
+
+function contactHost(contactAddress: string | null | undefined): string | undefined {
+  return contactAddress ? getAddressHost(contactAddress) : undefined;
+}
+
+interface PromiseWithResolvers<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function withResolvers(): PromiseWithResolvers<void> {
+  let resolve: () => void = () => undefined;
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

@@ -1,0 +1,284 @@
+/**
+ * Fetching values from peers (Worker.gather_dep, distributed.utils_comm.get_data_from_worker). Values go closed from
+ * the peer's frames into the executor; nothing here keeps them after that.
+ */
+import {
+  asNumber,
+  type Comm,
+  isKey,
+  isMessage,
+  type Key,
+  keyId,
+  type Message,
+  ProtocolError,
+  PythonChildError,
+  type Value,
+} from "@dask-ts/protocol";
+import type { ErrorFields, StoredValue, WorkerEvent } from "../core/events.ts";
+import type { GatherInstruction } from "../core/instructions.ts";
+import type { Executor } from "../executor/executor.ts";
+import type { Digests } from "./digests.ts";
+import type { Logger } from "./log.ts";
+import type { TransferMetrics } from "./transfer-metrics.ts";
+
+/** Borrows comms to peers. A comm on which something failed is aborted by the borrower, never given back. */
+export interface PeerConnections {
+  take(address: string): Promise<Comm>;
+  release(address: string, comm: Comm): void;
+}
+
+/** A peer's answer to `get_data`. */
+export type PeerData =
+  | { readonly status: "busy" }
+  | { readonly status: "OK"; readonly data: readonly { readonly key: Key; readonly data: Value }[] };
+
+/** The peer answered `get_data` with an error of its own. */
+export class PeerError extends Error {
+  readonly code = "DASK_PEER";
+  override readonly name = "PeerError";
+  readonly reply: Message;
+  constructor(message: string, reply: Message) {
+    super(message);
+    this.reply = reply;
+  }
+}
+
+/**
+ * `get_data` in its three messages: request, reply, `"OK"`. The peer holds a transfer slot until the last.
+ *
+ * @param who this worker's address, for the peer's log.
+ * @throws {CommClosedError} (or a connection error) where the peer cannot be reached or goes away.
+ * @throws {PeerError} where its handler failed.
+ */
+export async function getDataFromPeer(
+  peers: PeerConnections,
+  worker: string,
+  keys: readonly Key[],
+  who: string | null,
+): Promise<PeerData> {
+  const comm = await peers.take(worker);
+  try {
+    comm.send({ op: "get_data", reply: true, keys: [...keys], who });
+    const reply = await comm.receive();
+    if (isMessage(reply) && reply["status"] === "busy") {
+      peers.release(worker, comm);
+      return { status: "busy" };
+    }
+    if (isMessage(reply) && reply["status"] === "OK") {
+      const data = readData(reply["data"]);
+      comm.send("OK");
+      peers.release(worker, comm);
+      return { status: "OK", data };
+    }
+    if (isMessage(reply)) {
+      const text = reply["exception_text"];
+      throw new PeerError(
+        typeof text === "string" ? text : `get_data answered status ${String(reply["status"])}`,
+        reply,
+      );
+    }
+    throw new ProtocolError("get_data was answered with no map");
+  } catch (error) {
+    comm.abort();
+    throw error;
+  }
+}
+
+function readData(data: Value | undefined): { key: Key; data: Value }[] {
+  if (!(data instanceof Map)) throw new ProtocolError("get_data was answered without data");
+  const out: { key: Key; data: Value }[] = [];
+  for (const [key, value] of data) {
+    if (!isKey(key)) throw new ProtocolError("get_data was answered with something that is no key");
+    out.push({ key, data: value });
+  }
+  return out;
+}
+
+/** What a gather needs of the session. */
+export interface GatherContext {
+  readonly peers: PeerConnections;
+  readonly executor: Pick<Executor, "put">;
+  readonly address: string;
+  readonly log: Logger;
+  readonly digests: Digests;
+  readonly transfers: TransferMetrics;
+  /** Seconds since the epoch, and what to add to get the scheduler's clock. */
+  now(): number;
+  schedulerDelay(): number;
+  /** Wraps an error of this process as `error_message()` shapes it. */
+  errorFields(error: unknown): ErrorFields;
+}
+
+/** Carries out one `gather` instruction; exactly one event ends it, whatever happens. */
+export async function gather(context: GatherContext, instruction: GatherInstruction): Promise<WorkerEvent> {
+  const { worker, totalNbytes } = instruction;
+  const start = context.now();
+  let reply: PeerData;
+  try {
+    reply = await getDataFromPeer(context.peers, worker, instruction.keys, context.address);
+  } catch (error) {
+    return gatherFailed(context, instruction, error);
+  }
+  const stop = context.now();
+  context.digests.add(["gather-dep", "network", "seconds"], stop - start);
+  if (reply.status === "busy") {
+    return { kind: "gather-busy", worker, totalNbytes, stimulusId: `gather-dep-busy-${context.now()}` };
+  }
+  try {
+    const { received, failed } = await store(context, reply.data);
+    const nbytes = received.reduce((sum, value) => sum + value.nbytes, 0);
+    context.transfers.received(worker, nbytes, stop - start, new Set(received.map((value) => value.typename)));
+    context.digests.add(["transfer-duration"], Math.max(0.001, stop - start));
+    context.digests.add(["transfer-bandwidth"], nbytes / Math.max(0.001, stop - start));
+    const delay = context.schedulerDelay();
+    const stimulusId = `gather-dep-success-${context.now()}`;
+    const times = { start: start + delay, stop: stop + delay };
+    return { kind: "gather-success", worker, totalNbytes, received, failed, ...times, stimulusId };
+  } catch (error) {
+    return gatherFailed(context, instruction, error);
+  }
+}
+
+/** Puts values into the executor: those that could be opened, and those that could not. */
+async function store(
+  context: GatherContext,
+  data: readonly { readonly key: Key; readonly data: Value }[],
+): Promise<{ received: StoredValue[]; failed: { key: Key; error: ErrorFields }[] }> {
+  const start = context.now();
+  const outcomes = await context.executor.put(data);
+  context.digests.add(["gather-dep", "deserialize", "seconds"], context.now() - start);
+  const received: StoredValue[] = [];
+  const failed: { key: Key; error: ErrorFields }[] = [];
+  for (const [i, outcome] of outcomes.entries()) {
+    const entry = data[i];
+    if (entry === undefined) break;
+    if (outcome.ok) {
+      received.push({
+        key: entry.key,
+        nbytes: outcome.nbytes,
+        type: outcome.type,
+        typename: outcome.typename,
+      });
+    } else {
+      const error = toErrorFields(outcome.error);
+      context.log.error(`Could not open ${keyId(entry.key)} from a peer: ${error.exceptionText}`);
+      failed.push({ key: entry.key, error });
+    }
+  }
+  return { received, failed };
+}
+
+function gatherFailed(context: GatherContext, instruction: GatherInstruction, error: unknown): WorkerEvent {
+  const { worker, totalNbytes } = instruction;
+  if (isNetworkError(error)) {
+    context.log.error(`Worker stream died during communication: ${worker}`, error);
+    const stimulusId = `gather-dep-network-failure-${context.now()}`;
+    return { kind: "gather-network-failure", worker, totalNbytes, stimulusId };
+  }
+  // Where the executor is gone, the session is too: its end is reported by itself.
+  if (!(error instanceof PythonChildError)) context.log.error(`Transfer from ${worker} failed`, error);
+  const fields = error instanceof PeerError ? toErrorFields(error.reply) : context.errorFields(error);
+  const stimulusId = `gather-dep-failed-${context.now()}`;
+  return { kind: "gather-failure", worker, totalNbytes, error: fields, stimulusId };
+}
+
+/** Python's OSError, which CommClosedError and every socket error belong to. Timeouts of connecting count too. */
+export function isNetworkError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error.name === "CommClosedError" || error.name === "TimeoutError") return true;
+  return "syscall" in error || ("code" in error && typeof error.code === "string" && NETWORK_CODES.has(error.code));
+}
+
+const NETWORK_CODES: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "DASK_COMM_CLOSED",
+  "DASK_TIMEOUT",
+]);
+
+/** An `error_message()` map as the state machine takes it. */
+export function toErrorFields(error: Message): ErrorFields {
+  const text = (value: Value | undefined): string => (typeof value === "string" ? value : "");
+  return {
+    exception: error["exception"] ?? text(error["exception_text"]),
+    traceback: error["traceback"] ?? null,
+    exceptionText: text(error["exception_text"]),
+    tracebackText: text(error["traceback_text"]),
+  };
+}
+
+/** What `gather_from_workers` came to: which keys are here now, and what stood in the way of the others. */
+export interface GatheredKeys {
+  readonly stored: StoredValue[];
+  /** Their holder answered without them, or was busy. */
+  readonly missing: Key[];
+  /** They came, and could not be opened. */
+  readonly failed: Key[];
+  readonly missingWorkers: string[];
+}
+
+/** distributed.utils_comm.gather_from_workers: each key from one of its holders, all holders at once. */
+export async function gatherFromWorkers(
+  context: GatherContext,
+  whoHas: ReadonlyMap<string, { readonly key: Key; readonly workers: readonly string[] }>,
+  random: () => number,
+): Promise<GatheredKeys> {
+  const byWorker = new Map<string, Key[]>();
+  for (const { key, workers } of whoHas.values()) {
+    const worker = workers[Math.floor(random() * workers.length)];
+    if (worker === undefined) continue;
+    const keys = byWorker.get(worker);
+    if (keys === undefined) byWorker.set(worker, [key]);
+    else keys.push(key);
+  }
+  const out: GatheredKeys = { stored: [], missing: [], failed: [], missingWorkers: [] };
+  await Promise.all(
+    [...byWorker].map(async ([worker, keys]) => {
+      let reply: PeerData;
+      try {
+        reply = await getDataFromPeer(context.peers, worker, keys, context.address);
+      } catch (error) {
+        if (!isNetworkError(error)) context.log.error(`Transfer from ${worker} failed`, error);
+        out.missingWorkers.push(worker);
+        out.missing.push(...keys);
+        return;
+      }
+      if (reply.status === "busy") {
+        out.missing.push(...keys);
+        return;
+      }
+      const { received, failed } = await store(context, reply.data);
+      out.stored.push(...received);
+      out.failed.push(...failed.map(({ key }) => key));
+      const arrived = new Set(reply.data.map(({ key }) => keyId(key)));
+      out.missing.push(...keys.filter((key) => !arrived.has(keyId(key))));
+    }),
+  );
+  return out;
+}
+
+/** `{key: [address, …]}` of `gather` and `who_has`. */
+export function readWhoHas(value: Value | undefined): Map<string, { key: Key; workers: string[] }> {
+  const out = new Map<string, { key: Key; workers: string[] }>();
+  const entries = value instanceof Map ? value : isMessage(value) ? Object.entries(value) : undefined;
+  if (entries === undefined) throw new TypeError("who_has is a map of key to addresses");
+  for (const [key, holders] of entries) {
+    if (!isKey(key) || !(Array.isArray(holders) || holders instanceof Set)) {
+      throw new TypeError("who_has is a map of key to addresses");
+    }
+    const workers = [...(holders as Iterable<Value>)].filter((holder) => typeof holder === "string");
+    out.set(keyId(key), { key, workers });
+  }
+  return out;
+}
+
+/** `nbytes` and the like out of a map of numbers. */
+export function numberOf(map: Value | undefined, name: string): number {
+  return map instanceof Map ? asNumber(map.get(name), 0) : 0;
+}

@@ -1,0 +1,174 @@
+/** Ops that move values: get_data, update_data, gather, free_keys, keys. */
+import {
+  type Comm,
+  DONT_REPLY,
+  getAddressHost,
+  type Key,
+  keyId,
+  type Message,
+  ProtocolError,
+  RemoteError,
+  type RpcContext,
+  type RpcHandlers,
+  type RpcResult,
+  type Value,
+} from "@dask-ts/protocol";
+import type { StoredValue } from "../../core/events.ts";
+import { ExecutorError } from "../../executor/python-executor.ts";
+import { gatherFromWorkers, readWhoHas } from "../gather.ts";
+import { readKeys, stimulusOf, type WorkerServices } from "./services.ts";
+
+export function dataHandlers(worker: WorkerServices): RpcHandlers {
+  return {
+    get_data: (fields, context) => getData(worker, fields, context),
+    update_data: (fields) => updateData(worker, fields),
+    gather: (fields) => gather(worker, fields),
+    free_keys: (fields) => freeKeys(worker, fields),
+    keys: () => storedKeys(worker),
+  };
+}
+
+/** Worker.get_data: how many transfers may leave at once, towards this peer, now. */
+export function outgoingLimit(worker: WorkerServices, peerAddress: string): number | false {
+  if (worker.status === "paused") return 1;
+  const limit = worker.connectionsIncoming;
+  // Connections on one host cost little.
+  const isSameHost = getAddressHost(peerAddress) === getAddressHost(worker.address);
+  return limit !== false && isSameHost ? limit * 2 : limit;
+}
+
+/** Values for a peer, in three messages; the slot is held until the peer has them all. */
+async function getData(worker: WorkerServices, fields: Message, context: RpcContext): Promise<RpcResult> {
+  const { comm, serializers } = context;
+  const keys = readKeys(fields["keys"]);
+  const limit = outgoingLimit(worker, comm.peerAddress);
+  const { transfers } = worker;
+  if (limit !== false && transfers.outgoingCount >= limit) {
+    const who = typeof fields["who"] === "string" ? fields["who"] : comm.peerAddress;
+    const figures = `${transfers.outgoingCount}/${limit}`;
+    worker.log.debug(`Worker ${worker.address} has too many open connections to serve ${who} (${figures})`);
+    return { status: "busy" };
+  }
+  transfers.outgoingCount += 1;
+  transfers.outgoingCountTotal += 1;
+  worker.openTransfers.add(comm);
+  let nbytes = 0;
+  try {
+    const session = worker.session();
+    const begun = worker.now();
+    let entries = await session.executor.get(keys, serializers);
+    const serialized = worker.now();
+    worker.digests.add(["get-data", "serialize", "seconds"], serialized - begun);
+    for (const { key } of entries) nbytes += session.machine.task(key)?.nbytes ?? 0;
+    transfers.outgoingBytes += nbytes;
+    transfers.outgoingBytesTotal += nbytes;
+    const data = new Map<Value, Value>();
+    for (const entry of entries) data.set(entry.key, entry.data);
+    comm.send({ status: "OK", data });
+    // The socket has the buffers now; keeping them here would hold a large value until the peer's last message.
+    data.clear();
+    entries = [];
+    const acknowledgement = await comm.receive();
+    worker.digests.add(["get-data", "network", "seconds"], worker.now() - serialized);
+    if (acknowledgement !== "OK") {
+      throw new ProtocolError(`get_data was acknowledged with something else than "OK" by ${comm.peerAddress}`);
+    }
+    return DONT_REPLY;
+  } catch (error) {
+    // The peer takes a broken connection for a lost worker, which is what a dead executor is to it.
+    if (!(error instanceof ExecutorError)) comm.abort();
+    throw error;
+  } finally {
+    worker.openTransfers.delete(comm);
+    transfers.outgoingBytes -= nbytes;
+    transfers.outgoingCount -= 1;
+  }
+}
+
+/** Worker.update_data: scattered values. */
+async function updateData(worker: WorkerServices, fields: Message): Promise<Value> {
+  const { data } = fields;
+  if (!(data instanceof Map)) throw new TypeError("data is a map of key to value");
+  const entries: { key: Key; data: Value }[] = [];
+  for (const [key, value] of data) {
+    keyId(key);
+    entries.push({ key: key as Key, data: value });
+  }
+  const session = worker.session();
+  const outcomes = await session.executor.put(entries);
+  const stored: StoredValue[] = [];
+  let failure: Message | undefined;
+  for (const [i, outcome] of outcomes.entries()) {
+    const entry = entries[i];
+    if (entry === undefined) break;
+    if (outcome.ok) {
+      const { nbytes, type, typename } = outcome;
+      stored.push({ key: entry.key, nbytes, type, typename });
+    } else failure ??= outcome.error;
+  }
+  if (failure !== undefined) {
+    // All or nothing: stock opens the whole message before its handler sees any of it.
+    session.executor.drop(stored.map((value) => value.key));
+    throw new RemoteError(failure);
+  }
+  session.dispatch({
+    kind: "update-data",
+    entries: stored,
+    stimulusId: stimulusOf(fields, "update-data", worker.now()),
+  });
+  const nbytes = new Map<Value, Value>(stored.map((value) => [value.key, value.nbytes]));
+  return { nbytes, status: "OK" };
+}
+
+/** Worker.gather: the scheduler wants these values here (replicate, rebalance). */
+async function gather(worker: WorkerServices, fields: Message): Promise<Value> {
+  const session = worker.session();
+  const stimulusId = `gather-${worker.now()}`;
+  let whoHas = readWhoHas(fields["who_has"]);
+  const wanted = new Map(whoHas);
+  for (const [id] of whoHas) {
+    if (session.machine.tasks.get(id)?.state === "memory") wanted.delete(id);
+  }
+  const failed: Key[] = [];
+  const missingWorkers = new Set<string>();
+  while (wanted.size > 0) {
+    const attempt = new Map<string, { key: Key; workers: string[] }>();
+    for (const [id, { key }] of wanted) {
+      const workers = (whoHas.get(id)?.workers ?? []).filter((address) => !missingWorkers.has(address));
+      if (workers.length > 0) attempt.set(id, { key, workers });
+      else failed.push(key);
+    }
+    if (attempt.size === 0) break;
+    const gathered = await gatherFromWorkers(session.gatherContext, attempt, Math.random);
+    session.dispatch({ kind: "update-data", entries: gathered.stored, stimulusId });
+    failed.push(...gathered.failed);
+    for (const address of gathered.missingWorkers) missingWorkers.add(address);
+    wanted.clear();
+    for (const key of gathered.missing) wanted.set(keyId(key), { key, workers: [] });
+    if (wanted.size > 0) {
+      whoHas = readWhoHas(await worker.callScheduler("who_has", { keys: gathered.missing }));
+    }
+  }
+  if (failed.length === 0) return { status: "OK" };
+  worker.log.error(`Could not find data: ${failed.map(keyId).join(", ")}`);
+  return { status: "partial-fail", keys: failed };
+}
+
+function freeKeys(worker: WorkerServices, fields: Message): Value {
+  const keys = readKeys(fields["keys"]);
+  const stimulusId = stimulusOf(fields, "free-keys", worker.now());
+  worker.session().dispatch({ kind: "free-keys-rpc", keys, stimulusId });
+  return null;
+}
+
+function storedKeys(worker: WorkerServices): Value {
+  const keys: Value[] = [];
+  for (const task of worker.session().machine.tasks.values()) if (task.state === "memory") keys.push(task.key);
+  return keys;
+}
+
+/** Breaks every transfer that is under way: the values behind them are gone. */
+export function abortTransfers(comms: Set<Comm>): void {
+  for (const comm of comms) comm.abort();
+  comms.clear();
+}

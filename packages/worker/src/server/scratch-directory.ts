@@ -1,0 +1,111 @@
+/**
+ * The worker's local directory, `<base>/dask-scratch-space/worker-XXXXXXXX` (distributed.diskutils.WorkSpace).
+ *
+ * Stock marks a directory in use by an flock on `worker-XXXXXXXX.dirlock`, and purges every directory whose lock it
+ * can take. Node has no flock, and a `.dirlock` without one would invite a stock worker to delete a living directory.
+ * So ours writes `worker-XXXXXXXX.owner` (host, pid, start time), which stock ignores.
+ */
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import * as os from "node:os";
+import { join, resolve } from "node:path";
+
+const OWNER_SUFFIX = ".owner";
+
+export interface ScratchDirectory {
+  readonly path: string;
+  /** Removes what is in the directory. */
+  clear(): void;
+  /** Removes the directory and what is in it. Safe to call twice. */
+  release(): void;
+}
+
+/**
+ * Makes a directory for one worker, after removing those whose process is gone.
+ *
+ * @param base `--local-directory`, else `temporary-directory`, else the system's temporary directory.
+ * @param onPurge told of each stale directory that was removed.
+ * @throws {Error} where nothing can be written below `base`.
+ */
+export function createScratchDirectory(base: string | null, onPurge: (path: string) => void): ScratchDirectory {
+  const workspace = openWorkspace(resolve(join(base ?? os.tmpdir(), "dask-scratch-space")));
+  purgeStale(workspace, onPurge);
+  const path = mkdtempSync(join(workspace, "worker-"));
+  const owner = path + OWNER_SUFFIX;
+  writeFileSync(owner, `${os.hostname()} ${process.pid} ${startTime(process.pid) ?? "-"}\n`);
+  return {
+    path,
+    clear: () => {
+      for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
+    },
+    release: () => {
+      rmSync(path, { recursive: true, force: true });
+      rmSync(owner, { force: true });
+    },
+  };
+}
+
+/** The workspace, or a second one of this user where another user owns the first (WorkSpace._init_workspace). */
+function openWorkspace(base: string): string {
+  for (const path of [base, `${base}-${os.userInfo().uid}`]) {
+    try {
+      mkdirSync(path, { recursive: true });
+      accessSync(path, constants.W_OK | constants.X_OK);
+      return path;
+    } catch (error) {
+      if (!(error instanceof Error) || !("code" in error) || (error.code !== "EACCES" && error.code !== "EPERM")) {
+        throw error;
+      }
+    }
+  }
+  return mkdtempSync(`${base}-`);
+}
+
+function purgeStale(workspace: string, onPurge: (path: string) => void): void {
+  for (const name of readdirSync(workspace)) {
+    if (!name.endsWith(OWNER_SUFFIX)) continue;
+    const owner = join(workspace, name);
+    try {
+      if (isAlive(readFileSync(owner, "utf8"))) continue;
+      const path = owner.slice(0, -OWNER_SUFFIX.length);
+      onPurge(path);
+      rmSync(path, { recursive: true, force: true });
+      rmSync(owner, { force: true });
+    } catch {
+      // Another worker purges at the same time, or the directory belongs to another user: nothing is lost.
+    }
+  }
+}
+
+/** True where the owner may still live; owners on other hosts (shared file systems) cannot be judged from here. */
+function isAlive(owner: string): boolean {
+  const [host, pidText, started] = owner.trim().split(" ");
+  if (host !== os.hostname() || pidText === undefined) return true;
+  const pid = Number(pidText);
+  if (!Number.isInteger(pid) || pid <= 0) return true;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+  const now = startTime(pid);
+  return started === "-" || now === undefined || now === started;
+}
+
+/** When a process started, in clock ticks since boot: tells a pid from its reuse. */
+function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
