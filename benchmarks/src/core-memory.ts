@@ -107,7 +107,8 @@ function measure(shape: Shape): void {
     }
   }
   const done = megabytes() - base;
-  const bytes = (mb: number): string => `${mb.toFixed(0).padStart(5)} MB (${((mb * 2 ** 20) / tasks).toFixed(0)} B/task)`;
+  const bytes = (mb: number): string =>
+    `${mb.toFixed(0).padStart(5)} MB (${((mb * 2 ** 20) / tasks).toFixed(0)} B/task)`;
   const us = (used.user + used.system) / tasks;
   console.log(
     `${shape.padEnd(6)} ${tasks} tasks: graph alone ${bytes(graphOnly)}, state ${bytes(waiting)}, done ${bytes(done)};` +

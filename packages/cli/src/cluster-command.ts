@@ -35,8 +35,10 @@ export function clusterCommand(): Command {
 }
 
 async function run(flags: ClusterFlags): Promise<number> {
-  const log = openLog(flags.logFormat, "distributed.scheduler");
-  const config = loadConfig({ env: process.env, warn: (text) => log.write("WARNING", text) });
+  const warnings: string[] = [];
+  const config = loadConfig({ env: process.env, warn: (text) => warnings.push(text) });
+  const log = openLog(flags.logFormat, "distributed.scheduler", config);
+  for (const text of warnings) log.write("WARNING", text);
   const { nworkers, nthreads } = layoutWorkers(flags.nworkers, flags.nthreads, cpuCount());
   const python = await findPython({ python: flags.python });
   log.write("INFO", describePython(python));

@@ -2,6 +2,7 @@
  * Where the log goes: stderr, readable on a terminal, JSON otherwise. Lines that deployers parse (`Scheduler at:` and
  * the like; SSHCluster, cloudprovider, batch scripts) are always in stock's plain format.
  */
+import type { Config } from "@dask-ts/protocol";
 import { pino } from "pino";
 import pretty from "pino-pretty";
 import { UsageError } from "./worker-layout.ts";
@@ -45,12 +46,47 @@ export interface Log {
   write(level: string, message: string, logger?: string): void;
 }
 
-/** @throws {UsageError} for an unknown `--log-format`. */
-export function openLog(format: string | undefined, name: string): Log {
-  const sink = logOutput(parseLogFormat(format, process.env));
+/**
+ * @param name of the command's own logger.
+ * @throws {UsageError} for an unknown `--log-format`.
+ */
+export function openLog(format: string | undefined, name: string, config: Config): Log {
+  const output = logOutput(parseLogFormat(format, process.env));
+  const threshold = thresholds(config);
+  const sink = (record: Record): void => {
+    if ((SEVERITY[record.level] ?? 20) >= threshold(record.logger)) output(record);
+  };
   return {
     sink,
     write: (level, message, logger = name) => sink({ created: Date.now() / 1000, level, logger, message }),
+  };
+}
+
+/** Python's numbers for its levels. */
+const SEVERITY: { readonly [level: string]: number } = { DEBUG: 10, INFO: 20, WARNING: 30, ERROR: 40, CRITICAL: 50 };
+
+/** The old-style `logging` section of Dask's configuration: logger → level, inherited along the dots. */
+function thresholds(config: Config): (logger: string) => number {
+  const section = config.get("logging", {});
+  const levels = new Map<string, number>();
+  if (typeof section === "object" && section !== null && !Array.isArray(section)) {
+    for (const [logger, level] of Object.entries(section)) {
+      const severity = SEVERITY[String(level).toUpperCase()];
+      if (severity !== undefined) levels.set(logger, severity);
+    }
+  }
+  const known = new Map<string, number>();
+  const find = (logger: string): number => {
+    const dot = logger.lastIndexOf(".");
+    return levels.get(logger) ?? (dot < 0 ? 20 : find(logger.slice(0, dot)));
+  };
+  return (logger) => {
+    let severity = known.get(logger);
+    if (severity === undefined) {
+      severity = find(logger);
+      known.set(logger, severity);
+    }
+    return severity;
   };
 }
 

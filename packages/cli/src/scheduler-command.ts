@@ -91,12 +91,14 @@ export function schedulerOptions(flags: SchedulerFlags, config: Config): Schedul
 }
 
 async function run(flags: SchedulerFlags): Promise<number> {
-  const log = openLog(flags.logFormat, "distributed.scheduler");
+  const warnings: string[] = [];
   const config = loadConfig({
     env: process.env,
     overrides: tlsOverrides(flags, "scheduler"),
-    warn: (text) => log.write("WARNING", text),
+    warn: (text) => warnings.push(text),
   });
+  const log = openLog(flags.logFormat, "distributed.scheduler", config);
+  for (const text of warnings) log.write("WARNING", text);
   const options = schedulerOptions(flags, config);
   writePidFile(flags.pidFile);
   return await serveScheduler({ ...options, python: flags.python }, log);

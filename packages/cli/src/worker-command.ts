@@ -105,12 +105,14 @@ export function workerCommand(): Command {
 }
 
 async function run(schedulerArgument: string | undefined, argv: string[], flags: WorkerFlags): Promise<number> {
-  const log = openLog(flags.logFormat, "distributed.dask_worker");
+  const warnings: string[] = [];
   const config = loadConfig({
     env: process.env,
     overrides: tlsOverrides(flags, "worker"),
-    warn: (text) => log.write("WARNING", text),
+    warn: (text) => warnings.push(text),
   });
+  const log = openLog(flags.logFormat, "distributed.dask_worker", config);
+  for (const text of warnings) log.write("WARNING", text);
   check(flags);
   writePidFile(flags.pidFile);
   const deathTimeoutS = flags.deathTimeout === undefined ? null : parseTimedelta(flags.deathTimeout);

@@ -92,7 +92,8 @@ export function coerceAddress(state: SchedulerState, name: Value): string | null
   const alias = isHashable(name) ? state.aliases.get(keyId(name)) : undefined;
   if (alias !== undefined) return alias;
   let text: string;
-  if (Array.isArray(name) && name.length === 2) text = `tcp://${String(name[0])}:${String(asNumber(name[1] as Value, 0))}`;
+  if (Array.isArray(name) && name.length === 2)
+    text = `tcp://${String(name[0])}:${String(asNumber(name[1] as Value, 0))}`;
   else if (typeof name === "string") text = name;
   else return null;
   if (state.workers.has(text)) return text;

@@ -75,7 +75,9 @@ export interface SchedulerCoreApi {
   checkWorkerTtl(now: number): string[];
 }
 
-export type AddWorkerResult = { readonly status: "OK" } | { readonly status: "error"; readonly reason: "exists" | "name"; readonly message: string };
+export type AddWorkerResult =
+  | { readonly status: "OK" }
+  | { readonly status: "error"; readonly reason: "exists" | "name"; readonly message: string };
 
 export interface RemoveWorkerOptions {
   readonly stimulusId: string;

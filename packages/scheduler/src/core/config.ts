@@ -4,7 +4,12 @@ import type { WorkerState } from "./worker-state.ts";
 
 /** Exceptions that the scheduler itself raises on behalf of a task. */
 export type ExceptionInfo =
-  | { readonly kind: "KilledWorker"; readonly task: Key; readonly lastWorker: WorkerState; readonly allowedFailures: number }
+  | {
+      readonly kind: "KilledWorker";
+      readonly task: Key;
+      readonly lastWorker: WorkerState;
+      readonly allowedFailures: number;
+    }
   | {
       readonly kind: "NoValidWorkerError";
       readonly task: Key;

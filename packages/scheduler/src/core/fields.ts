@@ -1,5 +1,15 @@
 /** Reading fields of messages: a missing or wrong one is a {@link BadMessageError}. */
-import { asNumber, Float, isKey, type Key, type Message, Pickled, Serialized, compactBytes, type Value } from "@dask-ts/protocol";
+import {
+  asNumber,
+  Float,
+  isKey,
+  type Key,
+  type Message,
+  Pickled,
+  Serialized,
+  compactBytes,
+  type Value,
+} from "@dask-ts/protocol";
 import { BadMessageError } from "./errors.ts";
 
 export function keyField(message: Message, field: string): Key {

@@ -70,8 +70,6 @@ function keySplitAscii(text: string): string | undefined {
   return end === 32 ? undefined : text.slice(0, end);
 }
 
-
-
 function isAsciiLetter(code: number): boolean {
   return (code >= 97 && code <= 122) || (code >= 65 && code <= 90);
 }

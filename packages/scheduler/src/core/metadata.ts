@@ -59,7 +59,10 @@ class Branch {
 function asMap(level: Map<string, [Key, Value]>): Map<Value, Value> {
   const result = new Map<Value, Value>();
   for (const [key, value] of level.values()) {
-    result.set(key as Value, (value as unknown) instanceof Branch ? asMap((value as unknown as Branch).entries) : value);
+    result.set(
+      key as Value,
+      (value as unknown) instanceof Branch ? asMap((value as unknown as Branch).entries) : value,
+    );
   }
   return result;
 }

@@ -1,7 +1,7 @@
 /** What the ordering of a graph needs to know about it: both directions, weights, and the roots below each task. */
 
-/** Sets of roots larger than this are not kept; only their size is estimated. */
-const MAX_ROOTS = 128;
+/** Sets of roots larger than this are not kept; then their size is estimated from above. */
+export const MAX_ROOTS = 128;
 
 export class OrderGraph {
   readonly size: number;
@@ -23,6 +23,8 @@ export class OrderGraph {
   /** The union in which a root was seen last. */
   readonly #seen: Int32Array;
   #mark = 0;
+  /** Elements that may still be looked at in building sets of roots; bounds time and memory. */
+  #budget: number;
   readonly #rootTotal: number;
 
   constructor(dependencies: readonly (readonly number[])[]) {
@@ -60,8 +62,9 @@ export class OrderGraph {
     this.#totals = new Float64Array(n);
     this.#rootCounts = new Float64Array(n);
     this.#maxDependents = new Int32Array(n);
-    this.#roots = new Array<readonly number[] | null>(n).fill(null);
+    this.#roots = Array.from({ length: n }, () => null);
     this.#seen = new Int32Array(n);
+    this.#budget = 100_000 + 16 * n;
     const topological = this.#topological();
     this.acyclic = topological.length === n;
     const leaves: number[] = [];
@@ -203,10 +206,13 @@ export class OrderGraph {
     const seen = this.#seen;
     const mark = ++this.#mark;
     for (const root of widest) seen[root] = mark;
+    this.#budget -= widest.length;
     let union: number[] | null = null;
     for (let i = start; i < end; i++) {
       const roots = this.#roots[this.dependencyAt(i)] as readonly number[];
       if (roots === widest) continue;
+      this.#budget -= roots.length;
+      if (this.#budget < 0) return null;
       for (const root of roots) {
         if (seen[root] === mark) continue;
         seen[root] = mark;

@@ -4,7 +4,7 @@
  * further roots; the path to it is walked back to what can run; on the way, what has become runnable beside it is run as
  * far as the next reduction, where that frees more than it takes.
  */
-import { OrderGraph } from "./order-graph.ts";
+import { MAX_ROOTS, OrderGraph } from "./order-graph.ts";
 
 /**
  * @param dependencies for each task the numbers of its dependencies; numbers that are no task are passed over.
@@ -312,19 +312,36 @@ class TargetQueue {
     this.#position = new Int32Array(graph.size).fill(-1);
     this.#degree = new Int32Array(ascending.length);
     this.#reached = new Uint8Array(ascending.length);
-    this.#above = new Array<number[] | undefined>(graph.size).fill(undefined);
+    this.#above = Array.from({ length: graph.size }, () => undefined);
+    const most = TargetQueue.mostRoots(graph, ascending);
     for (let position = 0; position < ascending.length; position++) {
       const leaf = ascending[position] as number;
       if (graph.dependencyCount(leaf) === 0) continue;
       this.#position[leaf] = position;
       this.#degree[position] = graph.rootCount(leaf);
-      for (const root of graph.rootsOf(leaf) ?? []) {
+      const roots = graph.rootsOf(leaf);
+      this.#push(position);
+      // Where there are too many the degree stays what it was.
+      if (roots === null || roots.length > most) continue;
+      for (const root of roots) {
         const above = this.#above[root];
         if (above === undefined) this.#above[root] = [position];
         else above.push(position);
       }
-      this.#push(position);
     }
+  }
+
+  /** So many roots may a leaf have whose degree is kept up to date: updates must not cost more than the graph is worth. */
+  static mostRoots(graph: OrderGraph, leaves: Int32Array): number {
+    for (let most = MAX_ROOTS; most > 1; most >>= 1) {
+      let updates = 0;
+      for (const leaf of leaves) {
+        const n = graph.rootsOf(leaf)?.length ?? 0;
+        if (n <= most) updates += n;
+      }
+      if (updates <= 4 * graph.size) return most;
+    }
+    return 1;
   }
 
   rootDone(root: number): void {

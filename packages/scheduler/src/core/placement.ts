@@ -125,8 +125,7 @@ export function decideWorker(
     let best: WorkerState | undefined;
     let bestStart = 0;
     for (const ws of candidates) {
-      const start =
-        occupancyOf(state, ws) / Math.max(1, ws.nthreads) + (bytes - ws.candidateBytes) / state.bandwidth;
+      const start = occupancyOf(state, ws) / Math.max(1, ws.nthreads) + (bytes - ws.candidateBytes) / state.bandwidth;
       if (best === undefined || start < bestStart || (start === bestStart && ws.nbytes < best.nbytes)) {
         best = ws;
         bestStart = start;
@@ -140,11 +139,7 @@ export function decideWorker(
   return minByObjective(state, ts, valid);
 }
 
-function minByObjective(
-  state: SchedulerState,
-  ts: TaskState,
-  pool: Iterable<WorkerState>,
-): WorkerState | undefined {
+function minByObjective(state: SchedulerState, ts: TaskState, pool: Iterable<WorkerState>): WorkerState | undefined {
   let best: WorkerState | undefined;
   let bestStart = 0;
   for (const ws of pool) {

@@ -33,7 +33,11 @@ export function processing(state: SchedulerState, workers: readonly Value[] | nu
   const result = new Map<string, Key[]>();
   for (const address of addressesOf(state, workers)) {
     const ws = state.workers.get(address);
-    if (ws !== undefined) result.set(address, Array.from(ws.processing, (ts) => ts.key));
+    if (ws !== undefined)
+      result.set(
+        address,
+        Array.from(ws.processing, (ts) => ts.key),
+      );
   }
   return result;
 }

@@ -50,7 +50,14 @@ export class SchedulerCore implements SchedulerCoreApi, Context {
   readonly outbox: Outbox = new Outbox();
   readonly recs: Recommendations = new Recommendations();
   readonly log: TransitionLog;
-  readonly listeners: Listeners = { transition: [], addWorker: [], removeWorker: [], updateGraph: [], removeClient: [], restart: [] };
+  readonly listeners: Listeners = {
+    transition: [],
+    addWorker: [],
+    removeWorker: [],
+    updateGraph: [],
+    removeClient: [],
+    restart: [],
+  };
   stealing: StealingHook | null = null;
   spans: SpansHook | null = null;
   now: number;

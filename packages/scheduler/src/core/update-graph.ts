@@ -395,6 +395,7 @@ class GraphUpdate {
     const stack: TaskState[] = [];
     for (const wanted of this.wanted) {
       if (wanted.pins === PINNED) stack.push(wanted);
+      else if (wanted.pins === 0 && wanted.code === State.released) needed.push(wanted);
       for (let ts = stack.pop(); ts !== undefined; ts = stack.pop()) {
         if (++this.work >= tasksPerYield) yield* this.pause();
         if (ts.pins !== PINNED || ts.code !== State.released) continue;
@@ -403,7 +404,10 @@ class GraphUpdate {
         for (const dts of ts.dependencies.items) if (dts.pins === PINNED) stack.push(dts);
       }
     }
-    for (const ts of sortByPriority(needed)) {
+    const sorting = sortByPriority(needed);
+    let step = sorting.next();
+    for (; !step.done; step = sorting.next()) yield* this.pause();
+    for (const ts of step.value) {
       if (++this.work >= tasksPerYield) {
         yield* this.pause();
         if (this.clientGone) return;
@@ -443,7 +447,10 @@ class GraphUpdate {
     const { client } = request;
     ctx.outbox.log(
       "info",
-      `User asked for computation on lost data. Missing: ${lost.slice(0, 10).map((key) => formatKey(key)).join(", ")}`,
+      `User asked for computation on lost data. Missing: ${lost
+        .slice(0, 10)
+        .map((key) => formatKey(key))
+        .join(", ")}`,
     );
     reportToClient(ctx, client, {
       op: "cancelled-keys",

@@ -15,9 +15,7 @@ describe("update-graph", () => {
     const test = cluster();
     const result = test.submit({ y: ["lost"] }, ["y"]);
     expect(result).toEqual({ status: "cancelled", lost: ["lost"] });
-    expect(test.takeClient()).toEqual([
-      { op: "cancelled-keys", keys: new Set(["y"]), reason: "lost dependencies" },
-    ]);
+    expect(test.takeClient()).toEqual([{ op: "cancelled-keys", keys: new Set(["y"]), reason: "lost dependencies" }]);
     test.expectQuiet();
     test.expectEmpty();
   });

@@ -138,7 +138,11 @@ describe("restrictions", () => {
     test.now += 6;
     test.core.checkNoWorkers(test.now);
     test.collect();
-    expect(test.takeClient()[0]).toMatchObject({ op: "task-erred", key: "x", exception: "exception:NoValidWorkerError" });
+    expect(test.takeClient()[0]).toMatchObject({
+      op: "task-erred",
+      key: "x",
+      exception: "exception:NoValidWorkerError",
+    });
     expect(test.states()).toEqual({ x: "erred", y: "processing" });
   });
 

@@ -67,11 +67,7 @@ class Simulation {
   removeWorker(): void {
     const address = this.pick([...this.workers.keys()]);
     this.workers.delete(address);
-    this.test.core.removeWorker(
-      address,
-      { stimulusId: "sim-remove", expected: this.chance() < 0.5 },
-      this.test.now,
-    );
+    this.test.core.removeWorker(address, { stimulusId: "sim-remove", expected: this.chance() < 0.5 }, this.test.now);
   }
 
   submit(client: string): void {
@@ -193,7 +189,11 @@ class Simulation {
     const { test } = this;
     const address = addressOf(worker.name);
     const send = (message: Message): void =>
-      test.core.workerMessage(address, { stimulus_id: `sim-${test.now}`, key, run_id: task.runId, ...message }, test.now);
+      test.core.workerMessage(
+        address,
+        { stimulus_id: `sim-${test.now}`, key, run_id: task.runId, ...message },
+        test.now,
+      );
     if (dice < 0.03) {
       send({ op: "long-running", compute_duration: this.chance() });
       return true;
@@ -365,7 +365,11 @@ const ONLY = process.env.CORE_SEED;
 
 describe("random clusters", () => {
   it("keep every invariant, finish or fail what is wanted, and forget the rest", { timeout: 120_000 }, () => {
-    for (let seed = ONLY === undefined ? 1 : Number(ONLY); seed <= (ONLY === undefined ? SEEDS : Number(ONLY)); seed++) {
+    for (
+      let seed = ONLY === undefined ? 1 : Number(ONLY);
+      seed <= (ONLY === undefined ? SEEDS : Number(ONLY));
+      seed++
+    ) {
       try {
         simulate(seed);
       } catch (error) {

@@ -17,6 +17,13 @@ function newTask(i: number, priority: readonly [number, number, number]): TaskSt
   return ts;
 }
 
+function sort(tasks: TaskState[]): TaskState[] {
+  const steps = sortByPriority(tasks);
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
 describe("FewSet", () => {
   it("behaves as a set", () => {
     const operation = fc.tuple(fc.boolean(), fc.integer({ min: 0, max: 30 }));
@@ -70,10 +77,10 @@ describe("PriorityQueue", () => {
 
   it("many tasks of one graph are sorted by rank", () => {
     const tasks = Array.from({ length: 3000 }, (_, i) => newTask(i, [0, 1, (i * 7919) % 3001]));
-    const sorted = sortByPriority([...tasks]);
+    const sorted = sort([...tasks]);
     expect(sorted.map((ts) => ts.p2)).toEqual(tasks.map((ts) => ts.p2).sort((a, b) => a - b));
     const mixed = [...tasks, newTask(1, [0, 0, 5])];
-    expect(sortByPriority(mixed)[0]?.p1).toBe(0);
+    expect(sort(mixed)[0]?.p1).toBe(0);
   });
 });
 

@@ -284,10 +284,7 @@ describe("workers that go", () => {
 describe("worker messages", () => {
   it("long-running frees the slot and stays processing", () => {
     const test = cluster(["a"], { workerSaturation: 1 });
-    test.submit(
-      Object.fromEntries(["x-1", "x-2", "x-3"].map((key) => [key, []])),
-      ["x-1", "x-2", "x-3"],
-    );
+    test.submit(Object.fromEntries(["x-1", "x-2", "x-3"].map((key) => [key, []])), ["x-1", "x-2", "x-3"]);
     expect(test.toWorker("a")).toEqual(["compute-task x-1"]);
     expect(test.states()).toEqual({ "x-1": "processing", "x-2": "queued", "x-3": "queued" });
     test.fromWorker("a", { op: "long-running", key: "x-1", run_id: 1, compute_duration: 2 });

@@ -112,7 +112,7 @@ describe("openGraph", () => {
   it("names dependencies that are not in the graph", async () => {
     const graph = await open("on-futures");
     expect(new Set(graph.externalKeys)).toEqual(new Set(["a", ["b", 0]]));
-    expect(graph.dependencies[0]!.toSorted()).toEqual([1, 2]);
+    expect(new Set(graph.dependencies[0])).toEqual(new Set([1, 2]));
     expect(graph.externalIds).toHaveLength(2);
   });
 
@@ -143,7 +143,7 @@ describe("openGraph", () => {
     const sets = [...delayed.annotationOf!].map((n) => delayed.annotationSets[n]!);
     expect(sets.filter((s) => s.get("retries") === 2)).toHaveLength(1);
     expect(sets.map((s) => s.get("priority"))).toEqual(delayed.keys.map((k) => (k as string).length));
-    expect((execute(delayed) as Value[][]).map(([, v]) => v).toSorted()).toEqual([2, 2, 3, 5]);
+    expect((execute(delayed) as Value[][]).map(([, v]) => Number(v)).toSorted((a, b) => a - b)).toEqual([2, 2, 3, 5]);
     const array = await open("array");
     expect((execute(array) as Value[][]).some(([, v]) => v === 32 || Number(v) === 32)).toBe(true);
     const legacy = await open("tuple-keys");

@@ -39,7 +39,10 @@ test("the worker names its nanny, whose variables its executor gets", () => {
 test("kill ends the worker; another one comes from a new address", async () => {
   const first = nanny.worker?.address;
   expect(await pool.call(nanny.address, "kill", { reason: "test" })).toBe(null);
-  await until("a new worker is there", () => scheduler.registrations.length === 2 && nanny.worker?.status === "running");
+  await until(
+    "a new worker is there",
+    () => scheduler.registrations.length === 2 && nanny.worker?.status === "running",
+  );
   expect(nanny.worker?.address).not.toBe(first);
   expect(scheduler.calls.find((call) => call.op === "unregister")?.fields["address"]).toBe(first);
   expect(executors.made[0]?.closed).toBe(true);

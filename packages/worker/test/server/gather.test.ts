@@ -58,7 +58,10 @@ async function peer(getData: RpcHandlers[string]): Promise<string> {
 function holder(values: Record<string, Value>): Promise<string> {
   return peer(async (fields, { comm }) => {
     const keys = fields["keys"] as string[];
-    comm.send({ status: "OK", data: new Map(keys.filter((key) => key in values).map((key) => [key, values[key] ?? null])) });
+    comm.send({
+      status: "OK",
+      data: new Map(keys.filter((key) => key in values).map((key) => [key, values[key] ?? null])),
+    });
     acknowledged.push(await comm.receive());
     return (await import("@dask-ts/protocol")).DONT_REPLY;
   });
@@ -88,7 +91,9 @@ describe("gather", () => {
     const before = Date.now() / 1000 + 1000;
     const event = await gather(context(), instruction(worker, ["x", "y"]));
     expect(event).toMatchObject({ kind: "gather-success", worker, totalNbytes: 99, failed: [] });
-    expect(event.kind === "gather-success" && event.received.map((value) => [value.key, value.nbytes])).toEqual([["x", 8]]);
+    expect(event.kind === "gather-success" && event.received.map((value) => [value.key, value.nbytes])).toEqual([
+      ["x", 8],
+    ]);
     expect(event.kind === "gather-success" && (event.start ?? 0) >= before - 0.1).toBe(true);
     expect(executor.store.get("x")).toBe(1);
     await until("the acknowledgement arrives", () => acknowledged[0] === "OK");
@@ -98,16 +103,26 @@ describe("gather", () => {
 
   test("a busy peer is not acknowledged and its comm used again", async () => {
     const worker = await peer(() => ({ status: "busy" }));
-    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({ kind: "gather-busy", worker, totalNbytes: 99 });
+    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({
+      kind: "gather-busy",
+      worker,
+      totalNbytes: 99,
+    });
     expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({ kind: "gather-busy" });
     expect(pool.open).toBe(1);
   });
 
   test("a peer that goes away, or is not there, is a network failure", async () => {
     const worker = await peer((_, { comm }) => comm.abort());
-    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({ kind: "gather-network-failure", worker });
+    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({
+      kind: "gather-network-failure",
+      worker,
+    });
     listener?.close();
-    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({ kind: "gather-network-failure", worker });
+    expect(await gather(context(), instruction(worker, ["x"]))).toMatchObject({
+      kind: "gather-network-failure",
+      worker,
+    });
   });
 
   test("a peer's error is a failure with the peer's own words", async () => {

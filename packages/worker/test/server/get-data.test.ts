@@ -26,7 +26,9 @@ beforeEach(async () => {
     settings: { ...DEFAULT_WORKER_SETTINGS, connectionsIncoming: 1 },
   });
   executor = executors.made[0]!;
-  await pool.call(worker.address, "update_data", { data: new Map<Value, Value>([["x", serializedBytes(Buffer.from("1"))]]) });
+  await pool.call(worker.address, "update_data", {
+    data: new Map<Value, Value>([["x", serializedBytes(Buffer.from("1"))]]),
+  });
 });
 
 afterEach(async () => {

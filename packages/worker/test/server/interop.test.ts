@@ -36,40 +36,57 @@ afterAll(async () => {
 });
 
 test("the scheduler knows the worker as a stock one", async () => {
-  const info = await cluster.client<Record<string, unknown>>(`
+  const info = await cluster.client<Record<string, unknown>>(
+    `
 emit({**c.scheduler_info()["workers"][args[0]], "versions": list(c.get_versions(check=True)["workers"][args[0]])})
-`, [ours.address]);
-  expect(info).toMatchObject({ type: "Worker", name: "ours", nthreads: 2, memory_limit: 2e9, status: "running", nanny: null });
+`,
+    [ours.address],
+  );
+  expect(info).toMatchObject({
+    type: "Worker",
+    name: "ours",
+    nthreads: 2,
+    memory_limit: 2e9,
+    status: "running",
+    nanny: null,
+  });
   expect(info["versions"]).toEqual(["host", "packages"]);
 });
 
 test("submit, map, gather, scatter, run, keys that are tuples", async () => {
-  const results = await cluster.client(`
+  const results = await cluster.client(
+    `
 o = dict(workers=[args[0]])
 x = c.submit(lambda a: a + 1, 1, key=("x", 0), **o)
 [s] = c.scatter([41], workers=[args[0]])
 emit([x.result(), sum(c.gather(c.map(lambda i: 2 * i, range(100), **o))), c.submit(lambda a: a + 1, s, **o).result(),
       c.run(lambda dask_worker: dask_worker.address, workers=[args[0]]), c.has_what()[args[0]] != ()])
-`, [ours.address]);
+`,
+    [ours.address],
+  );
   expect(results).toEqual([2, 9900, 42, { [ours.address]: ours.address }, true]);
 });
 
 test("large values travel both ways between our worker and a stock one", async () => {
-  const results = await cluster.client(`
+  const results = await cluster.client(
+    `
 import numpy as np
 out = []
 for a, b in [args, args[::-1]]:
     x = c.submit(np.full, 4_000_000, 2.0, workers=[a], pure=False)
     out.append(float(c.submit(np.sum, x, workers=[b], pure=False).result()))
 emit(out)
-`, [ours.address, stock]);
+`,
+    [ours.address, stock],
+  );
   expect(results).toEqual([8e6, 8e6]);
   expect(ours.transfers.outgoingCountTotal).toBeGreaterThan(0);
   expect(ours.transfers.outgoingCount).toBe(0);
 });
 
 test("a task's error reaches the client with its traceback", async () => {
-  const results = await cluster.client<[string, string, boolean]>(`
+  const results = await cluster.client<[string, string, boolean]>(
+    `
 import traceback
 def fails(x):
     return 1 / x
@@ -78,22 +95,28 @@ try:
     f.result()
 except ZeroDivisionError as e:
     emit([type(e).__name__, str(e), "in fails" in traceback.format_exc()])
-`, [ours.address]);
+`,
+    [ours.address],
+  );
   expect(results).toEqual(["ZeroDivisionError", "division by zero", true]);
 });
 
 test("a cancelled task leaves room for the next", async () => {
-  const result = await cluster.client(`
+  const result = await cluster.client(
+    `
 slow = [c.submit(time.sleep, 0.5, workers=[args[0]], pure=False) for _ in range(8)]
 time.sleep(0.1)
 c.cancel(slow)
 emit(c.submit(lambda: 9, workers=[args[0]]).result(timeout=20))
-`, [ours.address]);
+`,
+    [ours.address],
+  );
   expect(result).toBe(9);
 });
 
 test("get_client, actors and async tasks", async () => {
-  const results = await cluster.client(`
+  const results = await cluster.client(
+    `
 from distributed import get_client
 class Counter:
     n = 0
@@ -108,7 +131,9 @@ o = dict(workers=[args[0]])
 counter = c.submit(Counter, actor=True, **o).result()
 emit([c.submit(lambda: get_client().submit(lambda: 5).result(), **o).result(timeout=20),
       counter.add().result(), counter.add().result(), counter.n, c.submit(later, 7, **o).result()])
-`, [ours.address]);
+`,
+    [ours.address],
+  );
   expect(results).toEqual([5, 1, 2, 2, 7]);
 });
 
@@ -123,7 +148,8 @@ with dask.config.set({"optimization.fuse.active": False}):
 });
 
 test("logs, call stacks, profile, story and monitor answer", async () => {
-  const results = await cluster.client<unknown[]>(`
+  const results = await cluster.client<unknown[]>(
+    `
 w = args[0]
 f = c.submit(time.sleep, 1, workers=[w], pure=False)
 while not c.processing().get(w):
@@ -138,7 +164,9 @@ async def ask():
             sorted(await r(msg={"op": "get_monitor_info"}, worker=w)), (await r(msg={"op": "identity"}, worker=w))["type"],
             await r(msg={"op": "ping"}, worker=w) == b"pong", len(await r(msg={"op": "dump_state"}, worker=w)) > 5]
 emit([list(stacks), any("Start worker at" in line for _, line in logs), sorted(c.profile(workers=[w]))] + c.sync(ask))
-`, [ours.address]);
+`,
+    [ours.address],
+  );
   expect(results).toEqual([
     [ours.address],
     true,
@@ -152,14 +180,17 @@ emit([list(stacks), any("Start worker at" in line for _, line in logs), sorted(c
 });
 
 test("replicate and rebalance use the worker's gather and free_keys", async () => {
-  const results = await cluster.client<boolean[]>(`
+  const results = await cluster.client<boolean[]>(
+    `
 fs = c.map(lambda i: i, range(10), workers=[args[1]])
 wait(fs)
 c.replicate(fs, n=2)
 both = all(len(who) == 2 for who in c.who_has(fs).values())
 c.replicate(fs, n=1)
 emit([both, all(len(who) == 1 for who in c.who_has(fs).values()), c.gather(fs) == list(range(10))])
-`, [ours.address, stock]);
+`,
+    [ours.address, stock],
+  );
   expect(results).toEqual([true, true, true]);
 });
 
@@ -169,7 +200,12 @@ test("HTTP: health, metrics, sitemap", async () => {
   expect(health.headers.get("content-type")).toBe("text/plain; charset=utf-8");
   expect(await health.text()).toBe("ok");
   const metrics = await (await fetch(`${url}/metrics`)).text();
-  for (const name of ["threads 2", 'memory_bytes{type="managed"}', "transfer_outgoing_count_total", "tick_count_total"]) {
+  for (const name of [
+    "threads 2",
+    'memory_bytes{type="managed"}',
+    "transfer_outgoing_count_total",
+    "tick_count_total",
+  ]) {
     expect(metrics).toContain(`dask_worker_${name}`);
   }
   const { paths } = (await (await fetch(`${url}/sitemap.json`)).json()) as { paths: string[] };
@@ -188,7 +224,9 @@ test("bytes that are no message disturb nobody", async () => {
       socket.resume();
     });
   }
-  expect(await cluster.client(`emit(c.submit(lambda: 3, workers=[args[0]], pure=False).result(timeout=20))`, [ours.address])).toBe(3);
+  expect(
+    await cluster.client(`emit(c.submit(lambda: 3, workers=[args[0]], pure=False).result(timeout=20))`, [ours.address]),
+  ).toBe(3);
 });
 
 describe("under a nanny", () => {
@@ -201,7 +239,8 @@ describe("under a nanny", () => {
   });
 
   test("a task that kills its executor is given up; others and the worker live on", async () => {
-    const results = await cluster.client<unknown[]>(`
+    const results = await cluster.client<unknown[]>(
+      `
 import signal
 from distributed.scheduler import KilledWorker
 def dies():
@@ -215,29 +254,37 @@ try:
 except KilledWorker as e:
     killed = e.task.startswith("dies")
 emit([killed, safe.result(), c.submit(lambda: 6, workers=[args[0]], pure=False).result(timeout=30)])
-`, [nanny.worker?.address ?? "", stock]);
+`,
+      [nanny.worker?.address ?? "", stock],
+    );
     expect(results).toEqual([true, 5, 6]);
     expect(nanny.worker?.logs.lines().filter((line) => line.includes("was killed by signal SIGSEGV")).length).toBe(4);
   }, 120_000);
 
   test("restart_workers brings a new worker under the same name", async () => {
     const before = nanny.worker?.address ?? "";
-    const reply = await cluster.client<Record<string, string>>(`
+    const reply = await cluster.client<Record<string, string>>(
+      `
 r = c.restart_workers([args[0]], timeout=30)
 emit({**r, "value": str(c.submit(lambda: 8, workers=["guarded"], pure=False).result(timeout=30))})
-`, [before]);
+`,
+      [before],
+    );
     expect(reply).toEqual({ [before]: "OK", value: "8" });
     expect(nanny.worker?.address).not.toBe(before);
   }, 90_000);
 
   test("a retired worker hands its data over and ends with its nanny", async () => {
     await until("it is back", () => nanny.worker?.status === "running");
-    const results = await cluster.client<unknown[]>(`
+    const results = await cluster.client<unknown[]>(
+      `
 fs = c.map(lambda i: i, range(5), workers=["guarded"], allow_other_workers=False)
 wait(fs)
 retired = c.retire_workers(names=["guarded"], close_workers=True)
 emit([list(retired) == [args[0]], c.gather(fs)])
-`, [nanny.worker?.address ?? ""]);
+`,
+      [nanny.worker?.address ?? ""],
+    );
     expect(results).toEqual([true, [0, 1, 2, 3, 4]]);
     expect((await nanny.finished).exitCode).toBe(0);
   }, 90_000);

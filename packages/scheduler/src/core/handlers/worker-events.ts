@@ -11,7 +11,8 @@ export function onLogEvent(ctx: Context, worker: string, message: Message): void
     if (typeof name !== "string") continue;
     let content: Value = message.msg ?? null;
     if (name !== worker) {
-      if (content instanceof Map) content = new Map<Value, Value>([...(content as Map<Value, Value>), ["worker", worker]]);
+      if (content instanceof Map)
+        content = new Map<Value, Value>([...(content as Map<Value, Value>), ["worker", worker]]);
       else if (isMessage(content)) content = { ...content, worker };
     }
     ctx.outbox.event(name, keep(content));

@@ -63,7 +63,10 @@ export class FakeExecutor implements Executor {
   async get(keys: readonly Key[]): Promise<{ key: Key; data: Value }[]> {
     await this.gate;
     if (keys.some((key) => this.broken.has(keyId(key)))) {
-      throw new ExecutorError("The executor failed at get", { status: "error", exception_text: "ValueError('broken')" });
+      throw new ExecutorError("The executor failed at get", {
+        status: "error",
+        exception_text: "ValueError('broken')",
+      });
     }
     return keys.flatMap((key) => {
       const data = this.store.get(keyId(key));

@@ -44,7 +44,8 @@ export class StockCluster {
     child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
     const code = await new Promise((done) => child.once("close", done));
     const line = out.split("\n").find((text) => text.startsWith("EMIT "));
-    if (code !== 0 || line === undefined) throw new Error(`the client script ended with ${String(code)}:\n${out}${errors}`);
+    if (code !== 0 || line === undefined)
+      throw new Error(`the client script ended with ${String(code)}:\n${out}${errors}`);
     return JSON.parse(line.slice("EMIT ".length)) as T;
   }
 

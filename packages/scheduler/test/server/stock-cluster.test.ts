@@ -1,0 +1,218 @@
+/** Stock clients and stock workers on this scheduler. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { TestCluster } from "./cluster.ts";
+
+let cluster: TestCluster;
+
+beforeAll(async () => {
+  cluster = await TestCluster.start();
+  await Promise.all([cluster.worker("--name", "alice"), cluster.worker("--name", "bob")]);
+});
+afterAll(() => cluster.stop());
+
+describe("tasks", () => {
+  test("submit, map, dependencies, errors, delayed", async () => {
+    const facts = await cluster.client(`
+      a = c.submit(inc, 1)
+      b = c.submit(operator.add, a, 10, key=("tuple", 1))
+      report(b=b.result(), sum=sum(c.gather(c.map(inc, range(50)))))
+      report(error=raises(lambda: c.submit(operator.truediv, 1, 0).result()))
+      bad = c.submit(operator.truediv, 1, 0)
+      report(blamed=raises(lambda: c.submit(inc, bad).result()))
+      from dask import delayed
+      report(delayed=delayed(sum)([delayed(inc)(i) for i in range(10)]).compute())
+    `);
+    expect(facts).toEqual({
+      b: 12,
+      sum: 1275,
+      error: "ZeroDivisionError: division by zero",
+      blamed: "ZeroDivisionError: division by zero",
+      delayed: 55,
+    });
+  });
+
+  test("a graph that cannot be opened fails its own futures, and nothing else", async () => {
+    const facts = await cluster.client(`
+      class Bad:
+          def __reduce__(self):
+              return operator.truediv, (1, 0)
+      report(error=raises(lambda: c.submit(inc, Bad()).result()), after=c.submit(inc, 41).result())
+    `);
+    expect(String(facts["error"])).toMatch(/^RuntimeError: Error during deserialization of the task graph/);
+    expect(facts["after"]).toBe(42);
+  });
+
+  test("cancel and retry", async () => {
+    const facts = await cluster.client(`
+      slow = c.submit(time.sleep, 0.5)
+      child = c.submit(lambda x: x, slow)
+      c.cancel(slow)
+      report(cancelled=slow.status, child=child.status)
+      bad = c.submit(operator.truediv, 1, 0)
+      wait(bad)
+      bad.retry()
+      wait(bad)
+      report(retried=bad.status)
+    `);
+    expect(facts).toEqual({ cancelled: "cancelled", child: "cancelled", retried: "error" });
+  });
+
+  test("progress bars are answered", async () => {
+    const facts = await cluster.client(`
+      from distributed.diagnostics.progressbar import TextProgressBar, MultiProgressBar
+      import io, contextlib
+      fs = c.map(lambda x: time.sleep(0.05), range(6), pure=False)
+      with contextlib.redirect_stdout(io.StringIO()):
+          bar = TextProgressBar(fs, interval="20ms")
+      report(last={k: bar._last_response[k] for k in ("all", "remaining", "status")})
+      multi = MultiProgressBar([c.submit(inc, 100, key="m-1")], interval="20ms", complete=True)
+      multi._draw_bar = multi._draw_stop = lambda **kw: None
+      c.sync(multi.listen)
+      report(multi={k: multi._last_response[k] for k in ("all", "remaining", "status")})
+    `);
+    expect(facts).toEqual({
+      last: { all: 6, remaining: 0, status: "finished" },
+      multi: { all: { m: 1 }, remaining: { m: 0 }, status: "finished" },
+    });
+  });
+});
+
+describe("data", () => {
+  test("scatter, who_has, replicate, rebalance, gather of what is gone", async () => {
+    const facts = await cluster.client(`
+      d = c.scatter({"x": 1, "y": 2})
+      report(gathered=c.gather(d))
+      everywhere = c.scatter(b"z" * 100, broadcast=True)
+      report(copies=len(c.who_has(everywhere)[everywhere.key]), missing=c.who_has(["nope"])["nope"])
+      f = c.submit(inc, 7)
+      wait(f)
+      c.replicate(f, n=2)
+      report(replicas=len(c.who_has(f)[f.key]))
+      c.replicate(f, n=1)
+      report(again=len(c.who_has(f)[f.key]))
+      c.rebalance()
+      report(reply=c.sync(c.scheduler.gather, keys=["nope"]))
+    `);
+    expect(facts).toMatchObject({
+      gathered: { x: 1, y: 2 },
+      copies: 2,
+      missing: [],
+      replicas: 2,
+      again: 1,
+      reply: { status: "error", keys: ["nope"] },
+    });
+  });
+});
+
+describe("control", () => {
+  test("run on workers and beside the scheduler, with errors", async () => {
+    const facts = await cluster.client(`
+      report(names=sorted(c.run(lambda dask_worker: dask_worker.name).values()))
+      report(bad=raises(lambda: c.run(lambda: 1 / 0)))
+      report(beside=c.run_on_scheduler(lambda dask_scheduler: dask_scheduler.address) == c.scheduler.address)
+      report(badder=raises(lambda: c.run_on_scheduler(lambda: 1 / 0)))
+    `);
+    expect(facts).toEqual({
+      names: ["alice", "bob"],
+      bad: "ZeroDivisionError: division by zero",
+      beside: true,
+      badder: "ZeroDivisionError: division by zero",
+    });
+  });
+
+  test("worker plugins reach the workers and later ones", async () => {
+    const facts = await cluster.client(`
+      from distributed import WorkerPlugin
+      class Mark(WorkerPlugin):
+          name = "mark"
+          def setup(self, worker):
+              worker.mark = 5
+      c.register_plugin(Mark())
+      report(marks=list(c.run(lambda dask_worker: dask_worker.mark).values()))
+      c.unregister_worker_plugin("mark")
+      report(again=raises(lambda: c.unregister_worker_plugin("mark")))
+    `);
+    expect(facts).toEqual({ marks: [5, 5], again: "ValueError: The worker plugin mark does not exist" });
+  });
+
+  test("events, metadata, logs, story, task stream", async () => {
+    const facts = await cluster.client(`
+      got = []
+      c.subscribe_topic("news", got.append)
+      async def published():
+          while not got:
+              await c.log_event("news", {"n": 1})
+              await asyncio.sleep(0.05)
+      c.sync(published)
+      report(event=got[0][1], kept=c.get_events("news")[0][1])
+      c.set_metadata(["a", "b"], 3)
+      report(metadata=c.get_metadata("a"), absent=c.get_metadata("nope", 0), error=raises(lambda: c.get_metadata("nope")))
+      report(logs=any("Receive client connection" in line for _, line in c.get_scheduler_logs()))
+      c.get_task_stream()
+      f = c.submit(inc, 1234)
+      wait(f)
+      report(stream=[(r["key"] == f.key, r["status"]) for r in c.get_task_stream()])
+      report(story=[t[1:3] for t in c.sync(c.scheduler.get_story, keys_or_stimuli=[f.key])])
+    `);
+    expect(facts).toEqual({
+      event: { n: 1 },
+      kept: { n: 1 },
+      metadata: { b: 3 },
+      absent: 0,
+      error: "KeyError: 'nope'",
+      logs: true,
+      stream: [[true, "OK"]],
+      story: [
+        ["released", "waiting"],
+        ["waiting", "processing"],
+        ["processing", "memory"],
+      ],
+    });
+  });
+
+  test("cluster managers hear of workers; versions match without a warning", async () => {
+    const facts = await cluster.client(`
+      async def subscribe():
+          from distributed.core import connect
+          comm = await connect(c.scheduler.address)
+          await comm.write({"op": "subscribe_worker_status"})
+          reply = await comm.read()
+          await comm.close()
+          return reply
+      reply = c.sync(subscribe)
+      report(type=reply["type"], fields=["metrics" in w for w in reply["workers"].values()])
+      report(versions=sorted(c.get_versions(check=True)))
+      report(target=c.sync(c.scheduler.adaptive_target), close=len(c.sync(c.scheduler.workers_to_close, n=1)))
+    `);
+    expect(facts).toEqual({
+      type: "Scheduler",
+      fields: [false, false],
+      versions: ["client", "scheduler", "workers"],
+      target: 1,
+      close: 1,
+    });
+    expect(cluster.lines("WARNING")).toEqual([]);
+  });
+
+  test("what is not there says so", async () => {
+    const facts = await cluster.client(`
+      report(unknown=raises(lambda: c.sync(c.scheduler.nonsense)))
+      report(report=raises(lambda: c.sync(c.scheduler.performance_report, start=0.0, last_count=0)))
+      report(field=raises(lambda: c.sync(c.scheduler.who_has, keyz=[])))
+    `);
+    expect(facts).toMatchObject({ unknown: "ValueError: No handler 'nonsense' found in Scheduler" });
+    expect(String(facts["report"])).toContain("op 'performance_report' is not available yet");
+    expect(String(facts["field"])).toMatch(/^TypeError: .*keyz/);
+  });
+
+  test("retiring a worker keeps its data", async () => {
+    const facts = await cluster.client(`
+      fs = c.map(inc, range(20))
+      wait(fs)
+      retired = c.retire_workers(names=["bob"], close_workers=True)
+      report(retired=[w["name"] for w in retired.values()], sum=sum(c.gather(fs)))
+      report(left=[w["name"] for w in c.scheduler_info(n_workers=-1)["workers"].values()])
+    `);
+    expect(facts).toEqual({ retired: ["bob"], sum: 210, left: ["alice"] });
+  });
+});

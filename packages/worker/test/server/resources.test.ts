@@ -1,0 +1,146 @@
+/** What the worker takes from the machine: memory, cores, directories, figures. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { loadConfig, type Value } from "@dask-ts/protocol";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { Digests } from "../../src/server/digests.ts";
+import { Logger } from "../../src/server/log.ts";
+import { MemoryMonitor } from "../../src/server/memory.ts";
+import { SystemMonitor } from "../../src/server/monitor.ts";
+import { RestartPace } from "../../src/server/restart-pace.ts";
+import { createScratchDirectory } from "../../src/server/scratch-directory.ts";
+import { DEFAULT_WORKER_SETTINGS, workerSettings } from "../../src/server/settings.ts";
+import { cpuCount, systemMemoryLimit } from "../../src/server/system.ts";
+
+let base: string;
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), "dask-ts-test-"));
+});
+afterEach(() => rmSync(base, { recursive: true, force: true }));
+
+function files(contents: Record<string, string>): (path: string) => string {
+  return (path) => {
+    const text = contents[path];
+    if (text === undefined) throw new Error("no such file");
+    return text;
+  };
+}
+
+test("the memory limit is the least of host, cgroups and RLIMIT_RSS", () => {
+  const v2 = "/sys/fs/cgroup/memory.max";
+  expect(systemMemoryLimit(files({}))).toBe(totalmem());
+  expect(systemMemoryLimit(files({ [v2]: "max\n" }))).toBe(totalmem());
+  expect(systemMemoryLimit(files({ [v2]: "1000000\n" }))).toBe(1_000_000);
+  expect(systemMemoryLimit(files({ "/sys/fs/cgroup/memory/memory.limit_in_bytes": "5000\n", [v2]: "9000" }))).toBe(
+    5000,
+  );
+  const limits =
+    "Limit  Soft Limit  Hard Limit  Units\nMax resident set          unlimited            700             bytes\n";
+  expect(systemMemoryLimit(files({ "/proc/self/limits": limits }))).toBe(700);
+});
+
+test("the cores are those of the quota, rounded up", () => {
+  expect(cpuCount(files({ "/sys/fs/cgroup/cpu.max": "50000 100000\n" }))).toBe(1);
+  const v1 = "/sys/fs/cgroup/cpuacct,cpu/cpu.cfs";
+  expect(cpuCount(files({ [`${v1}_quota_us`]: "-1", [`${v1}_period_us`]: "100000" }))).toBeGreaterThan(0);
+});
+
+test("pauses above the threshold, once, and goes on below", () => {
+  const statuses: string[] = [];
+  let memory = 50;
+  const worker = {
+    processMemory: () => memory,
+    status: () => statuses.at(-1) ?? "running",
+    setStatus: (status: string) => statuses.push(status),
+  };
+  const lines: string[] = [];
+  const monitor = new MemoryMonitor(worker, 100, 0.8, new Logger("w", [(record) => lines.push(record.message)]));
+  monitor.check();
+  memory = 81;
+  monitor.check();
+  monitor.check();
+  memory = 80;
+  monitor.check();
+  expect(statuses).toEqual(["paused", "running"]);
+  expect(lines[0]).toBe(
+    "Worker is at 81% memory usage. Pausing worker.  Process memory: 81 B -- Worker memory limit: 100 B",
+  );
+});
+
+test("a scratch directory is made, cleared and removed; those of dead processes go", () => {
+  const space = join(base, "dask-scratch-space");
+  mkdirSync(join(space, "worker-dead"), { recursive: true });
+  writeFileSync(join(space, "worker-dead.owner"), `${hostname()} 999999999 1\n`);
+  mkdirSync(join(space, "worker-elsewhere"));
+  writeFileSync(join(space, "worker-elsewhere.owner"), "another-host 1 1\n");
+  mkdirSync(join(space, "worker-stock"));
+  writeFileSync(join(space, "worker-stock.dirlock"), "");
+  const purged: string[] = [];
+  const first = createScratchDirectory(base, (path) => purged.push(path));
+  expect(purged).toEqual([join(space, "worker-dead")]);
+  expect(existsSync(join(space, "worker-elsewhere")) && existsSync(join(space, "worker-stock"))).toBe(true);
+
+  const second = createScratchDirectory(base, (path) => purged.push(path));
+  expect(purged).toHaveLength(1);
+  writeFileSync(join(first.path, "spilled"), "x");
+  first.clear();
+  expect(readdirSync(first.path)).toEqual([]);
+  first.release();
+  first.release();
+  second.release();
+  expect(readdirSync(space).sort()).toEqual([
+    "worker-elsewhere",
+    "worker-elsewhere.owner",
+    "worker-stock",
+    "worker-stock.dirlock",
+  ]);
+});
+
+test("an executor that keeps dying is replaced more and more slowly", () => {
+  const pace = new RestartPace();
+  const pauses = Array.from({ length: 15 }, () => pace.died(0));
+  expect(pauses.slice(0, 8).every((pause) => pause === 0)).toBe(true);
+  expect(pauses.slice(8)).toEqual([1, 2, 4, 8, 16, 30, 30]);
+  expect(pace.died(61)).toBe(0);
+});
+
+test("digests add up, with and without span, and start anew", () => {
+  const digests = new Digests();
+  digests.addExecute("span", "inc", "thread-noncpu", "seconds", 1.5);
+  digests.addExecute(null, "inc", "thread-noncpu", "seconds", 2);
+  digests.add(["latency"], 0.25);
+  const { totals, spans } = digests.take();
+  const entries = (map: Map<Value, Value>): [string, number][] =>
+    [...map].map(([key, value]) => [String(key), Number(value)]);
+  expect(entries(totals)).toEqual([
+    ["execute,inc,thread-noncpu,seconds", 3.5],
+    ["latency", 0.25],
+  ]);
+  expect(entries(spans)).toEqual([["execute,span,inc,thread-noncpu,seconds", 1.5]]);
+  expect(digests.take().totals.size).toBe(0);
+});
+
+test("the monitor measures a process and answers ranges", () => {
+  const monitor = new SystemMonitor(process.pid, 2);
+  for (let i = 0; i < 5; i++) monitor.update();
+  const metrics = monitor.metrics();
+  expect(metrics.get("memory")).toBeGreaterThan(1e6);
+  expect([...(metrics.get("host_net_io") as Map<string, Value>).keys()]).toEqual(["read_bps", "write_bps"]);
+  const info = monitor.info(false, 0);
+  expect(info.get("count")).toBe(6);
+  expect((info.get("range_query") as Map<string, Value[]>).get("cpu")).toHaveLength(2);
+  expect((monitor.info(false, 6).get("range_query") as Map<string, Value[]>).get("cpu")).toEqual([]);
+});
+
+test("the settings of Dask's defaults are the built-in ones; a configuration changes them", () => {
+  const env = {
+    DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE: "False",
+    DASK_DISTRIBUTED__WORKER__CONNECTIONS__INCOMING: "3",
+  };
+  const load = (variables: Record<string, string>) => workerSettings(loadConfig({ env: variables, paths: [] }));
+  expect(load({})).toEqual(DEFAULT_WORKER_SETTINGS);
+  const settings = load(env);
+  expect(settings.memory.pause).toBe(false);
+  expect(settings.connectionsIncoming).toBe(3);
+});
