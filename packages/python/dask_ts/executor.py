@@ -60,6 +60,15 @@ class BridgeLogHandler(logging.Handler):
             self.handleError(record)
 
 
+def show_logs_once(bridge_handler: logging.Handler) -> None:
+    """The worker writes distributed's records to its own log, which goes to the same stderr."""
+    distributed_logger = logging.getLogger("distributed")
+    for handler in list(distributed_logger.handlers):
+        if type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
+            distributed_logger.removeHandler(handler)
+    distributed_logger.addHandler(bridge_handler)
+
+
 class Executor:
     """The process: what each message of the worker does."""
 
@@ -175,7 +184,7 @@ class Executor:
             worker.show_tasks(self.tasks.runs)
             self.calls = Calls(worker)
             self.metrics = MetricsThread(worker, self._send_metrics)
-            logging.getLogger("distributed").addHandler(BridgeLogHandler(self.bridge))
+            show_logs_once(BridgeLogHandler(self.bridge))
             await worker.start_parts()
             self.metrics.start()
             self.bridge.reply(

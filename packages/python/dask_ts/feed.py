@@ -12,9 +12,10 @@ MODULE = "distributed.diagnostics.progressbar"
 
 
 def classify_feed(setup: bytes) -> dict[str, Any] | None:
-    """``keys``, ``complete`` and ``group_by`` of a progress bar's ``setup`` function; None where it is none.
+    """``keys``, ``complete`` and ``group_by`` of a progress bar's ``setup``; None where it is none.
 
-    ``group_by`` is None for one bar, ``"prefix"`` or ``"spans"``, or ``"function"``: then ask :func:`group_keys`.
+    ``group_by`` is None for one bar, ``"prefix"`` or ``"spans"``, or ``"function"``: then ask
+    :func:`group_keys`.
     """
     cells = _closure(setup)
     if cells is None or "keys" not in cells:
@@ -45,7 +46,4 @@ def _closure(setup: bytes) -> dict[str, Any] | None:
     if getattr(function, "__module__", None) != MODULE:
         return None
     names = function.__code__.co_freevars
-    return {
-        name: cell.cell_contents
-        for name, cell in zip(names, function.__closure__ or (), strict=True)
-    }
+    return {name: cell.cell_contents for name, cell in zip(names, function.__closure__ or (), strict=True)}

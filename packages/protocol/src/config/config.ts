@@ -3,6 +3,9 @@ import { serializeConfig } from "./inherit.ts";
 import { parseBytes, parseTimedelta, type WarnOdd } from "./quantities.ts";
 import { assign, canonicalName, type ConfigTree, type ConfigValue, isTree, leaves, lookUp } from "./value.ts";
 
+/** Records of a history without a length of its own. */
+const LONGEST_HISTORY = 1_000_000;
+
 export class ConfigError extends Error {
   readonly code = "DASK_CONFIG";
   override readonly name = "ConfigError";
@@ -52,6 +55,16 @@ export class Config {
     const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
     if (typeof number === "number" && !Number.isNaN(number)) return number;
     throw this.#wrong(key, value, "a number");
+  }
+
+  /**
+   * How many records a history keeps. Stock reads null as "all"; here it means {@link LONGEST_HISTORY}, so that no
+   * history can take all memory.
+   *
+   * @throws {ConfigError} where the value is neither a number nor null.
+   */
+  getLength(key: string): number {
+    return this.get(key) === null ? LONGEST_HISTORY : Math.min(this.getNumber(key), LONGEST_HISTORY);
   }
 
   /** Python truth: null, false, 0 and empty texts, lists and mappings are false. */

@@ -36,6 +36,8 @@ const MODULES = {
   CancelledError: "asyncio.exceptions",
   TimeoutError: "asyncio.exceptions",
   CommClosedError: "distributed.comm.core",
+  P2PConsistencyError: "distributed.shuffle._exceptions",
+  P2PIllegalStateError: "distributed.shuffle._exceptions",
 } as const;
 
 export type PythonExceptionName = keyof typeof MODULES;

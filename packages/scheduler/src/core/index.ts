@@ -10,6 +10,7 @@ export * from "./heartbeat-interval.ts";
 export * from "./hooks.ts";
 export * from "./key-split.ts";
 export * from "./metadata.ts";
+export * from "./occupancy.ts";
 export * from "./order.ts";
 export * from "./outbox.ts";
 export * from "./placement.ts";

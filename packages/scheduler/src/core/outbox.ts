@@ -22,6 +22,12 @@ export class Outbox {
   worker(address: string, message: Message): void {
     push(this.toWorkers, address, message);
   }
+  /** Ahead of what the worker was to get before; for messages that end something which others begin anew. */
+  workerFirst(address: string, message: Message): void {
+    const list = this.toWorkers.get(address);
+    if (list === undefined) this.toWorkers.set(address, [message]);
+    else list.unshift(message);
+  }
   event(topic: string, message: Value): void {
     this.events.push([topic, message]);
   }

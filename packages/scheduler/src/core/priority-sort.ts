@@ -25,7 +25,7 @@ export function* sortByPriority(tasks: TaskState[]): Generator<undefined, TaskSt
     starts[rank] = (starts[rank] as number) + 1;
   }
   for (let rank = 0; rank <= most; rank++) starts[rank + 1] = (starts[rank + 1] as number) + (starts[rank] as number);
-  const sorted = new Array<TaskState>(n);
+  const sorted = tasks.slice();
   for (let i = 0; i < n; i++) {
     if (i % ITEMS_PER_YIELD === ITEMS_PER_YIELD - 1) yield;
     const ts = tasks[i] as TaskState;

@@ -1,13 +1,12 @@
 /** What RPC handlers read. Addresses may be aliases; unknown workers are left out or answered as Dask does. */
-import { type Key, keyId, type Value } from "@dask-ts/protocol";
+import { asNumber, type Key, keyId, type Value } from "@dask-ts/protocol";
 import { keySplit } from "./key-split.ts";
 import { UnknownKeyError } from "./errors.ts";
-import { occupancyOf, totalOccupancy } from "./occupancy.ts";
+import { totalOccupancy } from "./occupancy.ts";
 import type { SchedulerState } from "./state.ts";
 import { State } from "./task-status.ts";
 import type { TaskState } from "./task-state.ts";
 import type { MemoryState, WorkerState } from "./worker-state.ts";
-import { asNumber } from "@dask-ts/protocol";
 
 /** Scheduler.get_who_has. */
 export function whoHas(state: SchedulerState, keys: readonly Key[] | null): Map<Key, string[]> {
@@ -161,8 +160,6 @@ export function adaptiveInputs(state: SchedulerState): AdaptiveInputs {
   };
 }
 
-export { occupancyOf, totalOccupancy };
-
 /** Scheduler.coerce_address for each; null means all workers. */
 function addressesOf(state: SchedulerState, workers: readonly Value[] | null): string[] {
   if (workers === null) return state.workerOrder.list.map((ws) => ws.address);
@@ -171,3 +168,5 @@ function addressesOf(state: SchedulerState, workers: readonly Value[] | null): s
     return alias ?? String(name);
   });
 }
+
+export { occupancyOf, totalOccupancy } from "./occupancy.ts";

@@ -20,7 +20,7 @@ export class Recommendations {
   readonly waitingOnErred: TaskState[] = [];
   /** Number of recommendations ever made; the record holds the latest. */
   made = 0;
-  private readonly recordTasks: (TaskState | null)[] = new Array<TaskState | null>(RECORD_LENGTH).fill(null);
+  private readonly recordTasks: TaskState[] = [];
   private readonly recordCodes: Uint8Array = new Uint8Array(RECORD_LENGTH);
 
   set(ts: TaskState, finish: StateCode): void {

@@ -11,11 +11,11 @@ export function restart(ctx: Context, now: number, stimulusId: string): void {
   beginEvent(ctx, stimulusId, now);
   ctx.outbox.log("info", `Restarting workers and releasing all keys (stimulus_id='${stimulusId}')`);
   for (const cs of state.clients.values()) {
-    for (const ts of [...cs.wantsWhat]) clientReleases(ctx, ts, cs);
+    for (const ts of Array.from(cs.wantsWhat)) clientReleases(ctx, ts, cs);
     drain(ctx);
   }
   // Data that nobody wanted (scattered without a client).
-  for (const ts of [...state.tasks.values()]) if (ts.pins === 0) ctx.recs.set(ts, State.forgotten);
+  for (const ts of Array.from(state.tasks.values())) if (ts.pins === 0) ctx.recs.set(ts, State.forgotten);
   drain(ctx);
   state.unrunnable.clear();
   state.erredTasks.length = 0;

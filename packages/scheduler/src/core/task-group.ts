@@ -1,7 +1,7 @@
 /** distributed.scheduler.TaskGroup. */
 import type { Key } from "@dask-ts/protocol";
 import type { TaskPrefix } from "./task-prefix.ts";
-import { STATE_COUNT, State } from "./task-status.ts";
+import { noTasks, State } from "./task-status.ts";
 import type { WorkerState } from "./worker-state.ts";
 
 export class TaskGroup {
@@ -31,7 +31,7 @@ export class TaskGroup {
     this.name = name;
     this.id = id;
     this.prefix = prefix;
-    this.states = new Array<number>(STATE_COUNT).fill(0);
+    this.states = noTasks();
     prefix.groups.add(this);
   }
 

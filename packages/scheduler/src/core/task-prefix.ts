@@ -1,6 +1,6 @@
 /** distributed.scheduler.TaskPrefix. */
 import type { TaskGroup } from "./task-group.ts";
-import { STATE_COUNT } from "./task-status.ts";
+import { noTasks, STATE_COUNT } from "./task-status.ts";
 
 export class TaskPrefix {
   readonly name: string;
@@ -26,8 +26,8 @@ export class TaskPrefix {
 
   constructor(name: string, durationAverage: number, unknownTaskDuration: number) {
     this.name = name;
-    this.states = new Array<number>(STATE_COUNT).fill(0);
-    this.stateCounts = new Array<number>(STATE_COUNT).fill(0);
+    this.states = noTasks();
+    this.stateCounts = noTasks();
     this.durationAverage = durationAverage;
     this.estimate = durationAverage >= 0 ? durationAverage : unknownTaskDuration;
   }

@@ -30,6 +30,11 @@ export type StateCode = (typeof State)[keyof typeof State];
 
 export const STATE_COUNT = 8;
 
+/** Counts by state, all 0. */
+export function noTasks(): number[] {
+  return [0, 0, 0, 0, 0, 0, 0, 0];
+}
+
 export function stateName(code: StateCode): TaskStateName {
   return TASK_STATES[code] as TaskStateName;
 }

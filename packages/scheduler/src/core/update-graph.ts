@@ -58,8 +58,9 @@ class GraphUpdate {
   private now: number;
   private work = 0;
 
-  /** Task of each number: those of the graph, then the external ones. */
-  private readonly nodes: (TaskState | undefined)[];
+  /** Task of each number of the graph; and the external ones. */
+  private readonly nodes: (TaskState | undefined)[] = [];
+  private readonly external: (TaskState | undefined)[] = [];
   /** Where it matters: 1 for each task of the graph that the wanted keys need. */
   private reachable: Uint8Array | undefined;
   /** Tasks touched and still pinned, in the order they were touched. */
@@ -85,7 +86,6 @@ class GraphUpdate {
     this.stimulusId = request.stimulusId ?? `update-graph-${this.start}`;
     this.cs = ctx.state.clients.get(request.client);
     const n = this.graph.keys.length;
-    this.nodes = new Array<TaskState | undefined>(n + this.graph.externalKeys.length);
     this.isNew = new Uint8Array(n);
     beginEvent(ctx, this.stimulusId, now);
   }
@@ -146,7 +146,7 @@ class GraphUpdate {
       const ts = ctx.state.tasks.get(graph.externalIds[i] as string);
       if (ts === undefined) lost.push(graph.externalKeys[i] as Key);
       else {
-        this.nodes[n + i] = ts;
+        this.external[i] = ts;
         this.pin(ts);
         this.existing.push(ts);
       }
@@ -158,7 +158,7 @@ class GraphUpdate {
     for (let i = 0; i < n; i++) {
       if (this.reachable[i] === 0) continue;
       for (const d of graph.dependencies[i] as readonly number[]) {
-        if (d >= n && this.nodes[d] === undefined) needed.push(graph.externalKeys[d - n] as Key);
+        if (d >= n && this.external[d - n] === undefined) needed.push(graph.externalKeys[d - n] as Key);
       }
     }
     return needed;
@@ -191,7 +191,10 @@ class GraphUpdate {
     const warned = new Set<TaskGroup>();
     for (let i = 0; i < n; i++) {
       if (++this.work >= tasksPerYield) yield* this.pause();
-      if (this.reachable !== undefined && this.reachable[i] === 0) continue;
+      if (this.reachable !== undefined && this.reachable[i] === 0) {
+        nodes.push(undefined);
+        continue;
+      }
       const id = graph.ids[i] as string;
       let ts = state.tasks.get(id);
       const effect = effects[(graph.annotationOf?.[i] ?? -1) + 1] as AnnotationEffects;
@@ -222,7 +225,7 @@ class GraphUpdate {
         ts.p1 = generation;
         ts.p2 = rank;
       }
-      nodes[i] = ts;
+      nodes.push(ts);
       this.pin(ts);
     }
   }
@@ -298,6 +301,11 @@ class GraphUpdate {
     }
   }
 
+  private node(n: number): TaskState {
+    const { nodes } = this;
+    return (n < nodes.length ? nodes[n] : this.external[n - nodes.length]) as TaskState;
+  }
+
   private addLateSpecs(): void {
     for (const i of this.lateSpecs) if ((this.nodes[i] as TaskState).code !== State.forgotten) this.link(i);
   }
@@ -307,8 +315,8 @@ class GraphUpdate {
     const ts = nodes[i] as TaskState;
     const list = graph.dependencies[i] as readonly number[];
     if (list.length > 0) {
-      const dependencies: TaskState[] = list.length === 1 ? [nodes[list[0] as number] as TaskState] : [];
-      if (list.length > 1) for (const d of list) dependencies.push(nodes[d] as TaskState);
+      const dependencies: TaskState[] = list.length === 1 ? [this.node(list[0] as number)] : [];
+      if (list.length > 1) for (const d of list) dependencies.push(this.node(d));
       const group = ts.group;
       let lastGroup: TaskGroup | null = null;
       let alive = dependencies;

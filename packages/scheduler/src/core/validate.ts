@@ -6,7 +6,7 @@ import { occupancyOf, totalOccupancy } from "./occupancy.ts";
 import { taskSlotsAvailable } from "./placement.ts";
 import type { SchedulerState } from "./state.ts";
 import { isInPlay, type TaskState } from "./task-state.ts";
-import { STATE_COUNT, State } from "./task-status.ts";
+import { noTasks, STATE_COUNT, State } from "./task-status.ts";
 import type { TaskGroup } from "./task-group.ts";
 import type { WorkerState } from "./worker-state.ts";
 
@@ -205,7 +205,7 @@ function checkGroups(state: SchedulerState, check: Check): void {
   for (const ts of state.tasks.values()) {
     let list = counts.get(ts.group);
     if (list === undefined) {
-      list = new Array<number>(STATE_COUNT).fill(0);
+      list = noTasks();
       counts.set(ts.group, list);
     }
     list[ts.code] = (list[ts.code] as number) + 1;
@@ -223,7 +223,7 @@ function checkGroups(state: SchedulerState, check: Check): void {
   }
   check(counts.size === 0, "tasks of unknown groups");
   for (const prefix of state.taskPrefixes.values()) {
-    const sums = new Array<number>(STATE_COUNT).fill(0);
+    const sums = noTasks();
     for (const group of prefix.groups) {
       group.states.forEach((count, code) => {
         sums[code] = (sums[code] as number) + count;

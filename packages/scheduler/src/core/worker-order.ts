@@ -92,7 +92,7 @@ export class WorkerSubset {
     if (this.members.size * 16 < this.order.list.length) {
       for (const ws of [...this.members].sort((a, b) => a.rank - b.rank)) yield ws;
     } else {
-      for (const ws of [...this.order.list]) if (this.members.has(ws)) yield ws;
+      for (const ws of Array.from(this.order.list)) if (this.members.has(ws)) yield ws;
     }
   }
 

@@ -5,8 +5,9 @@ import { MultiLocks } from "./multi-locks.ts";
 import { Publish } from "./publish.ts";
 import { Queues } from "./queues.ts";
 import { Semaphores } from "./semaphores.ts";
+import { Shuffle } from "./shuffle.ts";
 import { Variables } from "./variables.ts";
 
 export function standardExtensions(): SchedulerExtension[] {
-  return [new Queues(), new Variables(), new Semaphores(), new MultiLocks(), new Events(), new Publish()];
+  return [new Queues(), new Variables(), new Semaphores(), new MultiLocks(), new Events(), new Publish(), new Shuffle()];
 }

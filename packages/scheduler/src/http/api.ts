@@ -5,7 +5,7 @@ import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "../server/context.ts";
 import { retireWorkers } from "../server/retire-workers.ts";
 import { toJson } from "../server/scheduler-file.ts";
-import { json } from "./routes.ts";
+import { json } from "./page.ts";
 import type { HttpReply, Route } from "./server.ts";
 
 export function apiRoutes(ctx: SchedulerContext): Route[] {
@@ -53,7 +53,9 @@ function selected(ctx: SchedulerContext, request: Readonly<Record<string, unknow
   const { workers, n } = request;
   if (Array.isArray(workers)) {
     const wanted = new Set(workers.map(String));
-    return [...ctx.core.state.workers.values()].filter((ws) => wanted.has(ws.address) || wanted.has(pythonStr(ws.name)));
+    return [...ctx.core.state.workers.values()].filter(
+      (ws) => wanted.has(ws.address) || wanted.has(pythonStr(ws.name)),
+    );
   }
   if (typeof n === "number" && Number.isInteger(n)) return workersToClose(ctx.core.state, { n });
   throw new TypeError("the body needs n or workers");

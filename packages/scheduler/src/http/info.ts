@@ -1,6 +1,6 @@
 /** `/info/*`: plain pages on workers, tasks and logs (distributed.http.scheduler.info). */
 import { formatBytes, formatKey, type Key, pythonRepr, type Value } from "@dask-ts/protocol";
-import { occupancyOf } from "../core/queries.ts";
+import { occupancyOf } from "../core/occupancy.ts";
 import type { TaskState } from "../core/task-state.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "../server/context.ts";
@@ -44,8 +44,9 @@ export function infoRoutes(ctx: SchedulerContext): Route[] {
         onTask(ctx, name, async (ts) => {
           const title = `Call stack of ${formatKey(ts.key)}`;
           const ws = ts.processingOn;
-          if (ws === null) return page(title, "<p>Task not actively running. It may be finished or not yet started</p>", NAVIGATION);
-          return stacksPage(title, await ctx.pool.call(ws.address, "call_stack", { keys: [ts.key as Value] }));
+          if (ws === null)
+            return page(title, "<p>Task not actively running. It may be finished or not yet started</p>", NAVIGATION);
+          return stacksPage(title, await ctx.pool.call(ws.address, "call_stack", { keys: [ts.key] }));
         }),
     },
   ];
@@ -95,7 +96,19 @@ function workersPage(ctx: SchedulerContext): HttpReply {
     link(`../logs/${encodeURIComponent(ws.address)}.html`, "logs"),
     `${Math.max(0, ctx.now() - ws.lastSeen).toFixed(1)} s`,
   ]);
-  const columns = ["Worker", "Name", "Status", "Cores", "Memory", "Memory use", "Occupancy", "Processing", "In-memory", "Logs", "Last seen"];
+  const columns = [
+    "Worker",
+    "Name",
+    "Status",
+    "Cores",
+    "Memory",
+    "Memory use",
+    "Occupancy",
+    "Processing",
+    "In-memory",
+    "Logs",
+    "Last seen",
+  ];
   const facts = `<p>${escapeHtml(ctx.address)}: ${state.workers.size} workers, ${state.totalNthreads} threads, ${formatBytes(state.totalMemory)}</p>`;
   return page("Workers", facts + table(columns, rows), NAVIGATION);
 }
@@ -155,13 +168,15 @@ function taskPage(ctx: SchedulerContext, ts: TaskState): HttpReply {
   const rows = [...taskDetails(ts)]
     .filter(([name]) => name !== "traceback_text")
     .map(([name, value]) => [escapeHtml(String(name)), `<pre>${escapeHtml(pythonRepr(value))}</pre>`]);
-  const story = ctx.core.story([ts.key]).map((entry) => [
-    new Date(entry.time * 1000).toISOString(),
-    taskLink(entry.key),
-    escapeHtml(entry.start),
-    escapeHtml(entry.finish),
-    escapeHtml(entry.stimulusId),
-  ]);
+  const story = ctx.core
+    .story([ts.key])
+    .map((entry) => [
+      new Date(entry.time * 1000).toISOString(),
+      taskLink(entry.key),
+      escapeHtml(entry.start),
+      escapeHtml(entry.finish),
+      escapeHtml(entry.stimulusId),
+    ]);
   const traceback = ts.error === null ? "" : `<h2>Traceback</h2><pre>${escapeHtml(ts.error.tracebackText)}</pre>`;
   const body =
     `<p>${link(`../call-stack/${encodeURIComponent(formatKey(ts.key))}.html`, "Call stack")}</p>` +

@@ -2,8 +2,7 @@
 import { adaptiveTarget } from "../core/adaptive.ts";
 import type { SchedulerContext } from "../server/context.ts";
 import { toJson } from "../server/scheduler-file.ts";
-import { escapeHtml, page } from "./page.ts";
-import { json } from "./routes.ts";
+import { escapeHtml, json, page } from "./page.ts";
 import type { Route } from "./server.ts";
 
 export function jsonRoutes(ctx: SchedulerContext): Route[] {

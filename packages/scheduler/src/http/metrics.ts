@@ -96,7 +96,11 @@ function writeMetrics(ctx: SchedulerContext, out: MetricsText, process_: { gcSec
     "Maximum tick duration observed since Prometheus last scraped metrics",
     one(process_.delay),
   );
-  out.counter("tick_count", "Total number of ticks observed since the server started", one(Math.floor(performance.now() / 20)));
+  out.counter(
+    "tick_count",
+    "Total number of ticks observed since the server started",
+    one(Math.floor(performance.now() / 20)),
+  );
   const memory = process.memoryUsage.rss();
   const cpu = process.cpuUsage();
   out.process("gauge", "process_resident_memory_bytes", "Resident memory size in bytes.", memory);
@@ -129,7 +133,7 @@ function workerStates(ctx: SchedulerContext): Sample[] {
 
 function writeTasks(ctx: SchedulerContext, out: MetricsText): void {
   const { state } = ctx.core;
-  const counts = new Array<number>(TASK_STATES.length).fill(0);
+  const counts = TASK_STATES.map(() => 0);
   const [suspicious, compute, transfer, output, states]: Sample[][] = [[], [], [], [], []];
   let forgotten = 0;
   for (const prefix of state.taskPrefixes.values()) {

@@ -1,4 +1,4 @@
-/** HTML of the plain pages: valid XML, relative links only, nothing loaded from elsewhere. */
+/** Replies. HTML of the plain pages is valid XML, has relative links only and loads nothing from elsewhere. */
 import type { HttpReply } from "./server.ts";
 
 const STYLE =
@@ -8,13 +8,15 @@ const STYLE =
 
 /** Text as it stands in HTML and in attributes. */
 export function escapeHtml(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;")
-    // XML has no way to write these.
-    .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd]/gu, "\ufffd");
+  return (
+    text
+      .replaceAll("&", "&amp;")
+      .replaceAll("<", "&lt;")
+      .replaceAll(">", "&gt;")
+      .replaceAll('"', "&quot;")
+      // XML has no way to write these.
+      .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd]/gu, "\ufffd")
+  );
 }
 
 /** @param body markup, escaped by the caller */
@@ -35,4 +37,8 @@ export function table(columns: readonly string[], rows: readonly (readonly strin
 
 export function link(href: string, text: string): string {
   return `<a href="${escapeHtml(href)}">${escapeHtml(text)}</a>`;
+}
+
+export function json(value: unknown, status = 200): HttpReply {
+  return { status, type: "application/json; charset=UTF-8", body: JSON.stringify(value) };
 }

@@ -4,7 +4,8 @@ import { apiRoutes } from "./api.ts";
 import { infoRoutes } from "./info.ts";
 import { jsonRoutes } from "./json.ts";
 import { metricsRoutes } from "./metrics.ts";
-import type { HttpOptions, HttpReply, Route } from "./server.ts";
+import { json } from "./page.ts";
+import type { HttpOptions, Route } from "./server.ts";
 import { statusRoutes } from "./status.ts";
 
 /** Python module names in the configuration stand for these. */
@@ -45,10 +46,9 @@ function healthRoutes(ctx: SchedulerContext): Route[] {
   ];
 }
 
-export function json(value: unknown, status = 200): HttpReply {
-  return { status, type: "application/json; charset=UTF-8", body: JSON.stringify(value) };
-}
-
 function sitePath(path: RegExp): string {
-  return `/${path.source.replace(/^\^|\$$/g, "").replaceAll("\\", "").replaceAll("(.+)", "*")}`;
+  return `/${path.source
+    .replace(/^\^|\$$/g, "")
+    .replaceAll("\\", "")
+    .replaceAll("(.+)", "*")}`;
 }

@@ -40,7 +40,10 @@ export interface Route {
   /** Matched against the whole path below the prefix, without its leading slash. */
   readonly path: RegExp;
   /** `parts`: the groups of `path`, still URL-encoded. Undefined is 404. */
-  readonly handle: (request: HttpRequest, parts: readonly string[]) => HttpReply | undefined | Promise<HttpReply | undefined>;
+  readonly handle: (
+    request: HttpRequest,
+    parts: readonly string[],
+  ) => HttpReply | undefined | Promise<HttpReply | undefined>;
 }
 
 /** Bytes of a request's body at most. */
@@ -139,7 +142,8 @@ function splitAddress(address: string): { host: string | undefined; port: number
   const colon = text.lastIndexOf(":");
   const host = colon < 0 ? "" : text.slice(0, colon);
   const port = Number(colon < 0 ? text : text.slice(colon + 1));
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new TypeError(`no port in dashboard address '${address}'`);
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    throw new TypeError(`no port in dashboard address '${address}'`);
   return { host: host === "" ? undefined : host.replace(/^\[|\]$/g, ""), port };
 }
 

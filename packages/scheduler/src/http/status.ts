@@ -1,8 +1,7 @@
 /** `/status` and what belongs to the dashboard: the facts of the cluster on one plain page. */
 import { formatBytes } from "@dask-ts/protocol";
 import type { SchedulerContext } from "../server/context.ts";
-import { escapeHtml, page, table } from "./page.ts";
-import { json } from "./routes.ts";
+import { escapeHtml, json, page, table } from "./page.ts";
 import type { HttpReply, Route } from "./server.ts";
 
 export function statusRoutes(ctx: SchedulerContext): Route[] {
@@ -35,10 +34,7 @@ function statusPage(ctx: SchedulerContext): HttpReply {
       ],
     ],
   );
-  const tasks = table(
-    [...counts.keys()],
-    [[...counts.values()].map(String)],
-  );
+  const tasks = table([...counts.keys()], [[...counts.values()].map(String)]);
   const links =
     '<nav><a href="info/main/workers.html">Workers</a> <a href="info/main/logs.html">Logs</a> ' +
     '<a href="metrics">Metrics</a> <a href="json/index.html">JSON</a></nav>';

@@ -71,7 +71,11 @@ function targets(ctx: SchedulerContext, request: BroadcastRequest): string[] {
   const { state } = ctx.core;
   const { workers = null, hosts = null } = request;
   const list =
-    workers !== null ? workers.map((worker) => ctx.coerceKnown(worker)) : hosts === null ? [...state.workers.keys()] : [];
+    workers !== null
+      ? workers.map((worker) => ctx.coerceKnown(worker))
+      : hosts === null
+        ? [...state.workers.keys()]
+        : [];
   for (const host of hosts ?? []) list.push(...(state.hostInfo.get(host)?.addresses ?? []));
   return list;
 }

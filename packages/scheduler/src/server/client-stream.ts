@@ -117,7 +117,7 @@ export function removeClient(ctx: SchedulerContext, client: string): void {
 
 /** The elements of a batch: an array, or a single message. */
 export function batchOf(batch: Value, peer: string): readonly Value[] {
-  if (Array.isArray(batch)) return batch as readonly Value[];
+  if (Array.isArray(batch)) return batch;
   if (isMessage(batch)) return [batch];
   throw new ProtocolError(`a batch of ${peer} that is neither an array nor a map`);
 }

@@ -1,5 +1,5 @@
 /** Scheduler.get_cluster_state: what Client.dump_cluster_state writes. */
-import { float, type Value } from "@dask-ts/protocol";
+import { float, Pickled, Serialized, type Value } from "@dask-ts/protocol";
 import { broadcast } from "./broadcast.ts";
 import type { SchedulerContext } from "./context.ts";
 import { workerIdentity } from "./identity.ts";
@@ -16,13 +16,23 @@ export async function clusterState(ctx: SchedulerContext, exclude: readonly stri
   const scheduler = schedulerState(ctx);
   for (const name of left) scheduler.delete(name);
   return {
-    scheduler,
+    scheduler: plain(scheduler),
     workers,
     versions: new Map<Value, Value>([
       ["scheduler", ctx.versionsNow()],
       ["workers", versions],
     ]),
   };
+}
+
+/** recursive_to_dict: clients write the dump with plain msgpack or YAML, which know neither sets nor pickles. */
+function plain(value: Value): Value {
+  if (value instanceof Set || Array.isArray(value)) return Array.from(value as Iterable<Value>, plain);
+  if (value instanceof Map) {
+    return new Map([...(value as ReadonlyMap<Value, Value>)].map(([key, item]) => [key, plain(item)]));
+  }
+  if (value instanceof Serialized || value instanceof Pickled) return `<${value.kind}, ${value.nbytes} bytes>`;
+  return value;
 }
 
 function schedulerState(ctx: SchedulerContext): Map<Value, Value> {

@@ -88,4 +88,3 @@ export interface SchedulerExtension {
   /** Client.restart: all tasks are gone. */
   onRestart?(): void;
 }
-

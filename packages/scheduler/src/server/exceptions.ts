@@ -38,8 +38,11 @@ export function makeException(info: ExceptionInfo): Value {
   switch (info.kind) {
     case "KilledWorker": {
       const ws = info.lastWorker;
-      return killedWorker(info.task, { ...pick(ws), services: ws.services as ReadonlyMap<string, number> }, info.allowedFailures)
-        .pickle;
+      return killedWorker(
+        info.task,
+        { ...pick(ws), services: ws.services as ReadonlyMap<string, number> },
+        info.allowedFailures,
+      ).pickle;
     }
     case "NoValidWorkerError":
       return noValidWorkerError(

@@ -49,7 +49,7 @@ export function listField(fields: Message, name: string): readonly Value[] {
 export function optionalList(fields: Message, name: string): readonly Value[] | null {
   const value = fields[name];
   if (value === undefined || value === null) return null;
-  if (Array.isArray(value)) return value as readonly Value[];
+  if (Array.isArray(value)) return value;
   if (value instanceof Set) return [...(value as ReadonlySet<Value>)];
   // A dict where keys are wanted, as Python iterates it.
   if (value instanceof Map) return [...(value as ReadonlyMap<Value, Value>).keys()];
@@ -86,7 +86,7 @@ export function mapField(fields: Message, name: string): ReadonlyMap<Value, Valu
 export function optionalMap(fields: Message, name: string): ReadonlyMap<Value, Value> | null {
   const value = fields[name];
   if (value === undefined || value === null) return null;
-  if (value instanceof Map) return value as ReadonlyMap<Value, Value>;
+  if (value instanceof Map) return value;
   throw bad(name, "a dict", value);
 }
 

@@ -29,7 +29,7 @@ export async function gather(ctx: SchedulerContext, keys: readonly Key[], serial
   while (missing.length > 0) {
     const wanted: Wanted[] = [];
     for (const { key } of missing) {
-      const holders = ctx.core.state.taskOf(key as Value)?.whoHas.items.map((ws) => ws.address) ?? [];
+      const holders = ctx.core.state.taskOf(key)?.whoHas.items.map((ws) => ws.address) ?? [];
       const valid = new Set(holders.filter((address) => !lostWorkers.has(address)));
       if (valid.size > 0) wanted.push({ key, holders: valid });
       else failed.push({ key, holders: valid });
@@ -39,16 +39,24 @@ export async function gather(ctx: SchedulerContext, keys: readonly Key[], serial
     failed.push(...collected.failed);
     missing = collected.missing;
   }
-  ctx.logEvent("all", new Map<Value, Value>([["action", "gather"], ["count", keys.length]]));
+  ctx.logEvent(
+    "all",
+    new Map<Value, Value>([
+      ["action", "gather"],
+      ["count", keys.length],
+    ]),
+  );
   if (failed.length === 0) return { status: "OK", data };
-  const states = failed.map(({ key }) => `${JSON.stringify(key)}: ${ctx.core.state.taskOf(key as Value)?.state ?? "forgotten"}`);
+  const states = failed.map(
+    ({ key }) => `${JSON.stringify(key)}: ${ctx.core.state.taskOf(key as Value)?.state ?? "forgotten"}`,
+  );
   ctx.log.error(`Couldn't gather keys: {${states.join(", ")}}`);
   return { status: "error", keys: failed.map(({ key }) => key as Value) };
 }
 
 function unique(keys: readonly Key[]): Wanted[] {
   const byId = new Map<string, Wanted>();
-  for (const key of keys) byId.set(keyId(key as Value), { key, holders: new Set() });
+  for (const key of keys) byId.set(keyId(key), { key, holders: new Set() });
   return [...byId.values()];
 }
 
@@ -85,7 +93,12 @@ async function gatherFromWorkers(
     const rounds = [...byWorker].map(async ([address, items]) => {
       let reply: Message;
       try {
-        reply = await getDataFromWorker(ctx, address, items.map(({ key }) => key), serializers);
+        reply = await getDataFromWorker(
+          ctx,
+          address,
+          items.map(({ key }) => key),
+          serializers,
+        );
       } catch (error) {
         if (isConnectionError(error)) {
           lostWorkers.add(address);
@@ -103,8 +116,8 @@ async function gatherFromWorkers(
       }
       const found = byKey(reply["data"]);
       for (const item of items) {
-        const value = found.get(keyId(item.key as Value));
-        if (value !== undefined) data.set(item.key as Value, value);
+        const value = found.get(keyId(item.key));
+        if (value !== undefined) data.set(item.key, value);
         else {
           item.holders.delete(address);
           open.push(item);

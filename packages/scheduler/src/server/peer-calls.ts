@@ -1,5 +1,14 @@
 /** Calls to workers and nannies that several handlers make. */
-import { asNumber, CommClosedError, isMessage, type Key, keyId, type Message, TimeoutError, type Value } from "@dask-ts/protocol";
+import {
+  asNumber,
+  CommClosedError,
+  isMessage,
+  type Key,
+  keyId,
+  type Message,
+  TimeoutError,
+  type Value,
+} from "@dask-ts/protocol";
 import { State } from "../core/task-status.ts";
 import { formatKeys } from "../core/format.ts";
 import type { SchedulerContext } from "./context.ts";
@@ -49,8 +58,8 @@ export async function gatherOnWorker(
   }
   const copied: Key[] = [];
   for (const key of whoHas.keys()) {
-    if (failed.has(keyId(key as Value))) continue;
-    if (ctx.core.state.taskOf(key as Value)?.code === State.memory) copied.push(key);
+    if (failed.has(keyId(key))) continue;
+    if (ctx.core.state.taskOf(key)?.code === State.memory) copied.push(key);
     else ctx.log.warning(`Key lost during replication: ${formatKeys([key])}`);
   }
   ctx.apply((core, now) => core.addKeys(worker, copied, null, now));
@@ -76,14 +85,14 @@ export async function deleteWorkerData(
   if (!ctx.core.state.workers.has(worker)) return;
   ctx.apply((core, now) => {
     for (const key of keys) {
-      core.workerMessage(worker, { op: "release-worker-data", key: key as Value, stimulus_id: stimulusId }, now);
+      core.workerMessage(worker, { op: "release-worker-data", key: key, stimulus_id: stimulusId }, now);
     }
   });
   ctx.logEvent(
     worker,
     new Map<Value, Value>([
       ["action", "remove-worker-data"],
-      ["keys", keys as readonly Value[]],
+      ["keys", keys],
     ]),
   );
 }

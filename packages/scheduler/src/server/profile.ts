@@ -59,7 +59,8 @@ export function mergeProfileMetadata(answers: readonly Value[], cycle: number): 
   const counts = new Map<number, number>();
   const samples: Pair[] = [];
   for (const answer of answers) {
-    for (const [time, n] of pairs(answer, "counts")) counts.set(bin(time), (counts.get(bin(time)) ?? 0) + asNumber(n, 0));
+    for (const [time, n] of pairs(answer, "counts"))
+      counts.set(bin(time), (counts.get(bin(time)) ?? 0) + asNumber(n, 0));
     samples.push(...pairs(answer, "keys"));
   }
   samples.sort((a, b) => asNumber(a[0], 0) - asNumber(b[0], 0));

@@ -14,18 +14,13 @@ export interface RebalanceRequest {
   readonly stimulusId: string;
 }
 
-export async function rebalance(
-  ctx: SchedulerContext,
-  lock: ReplicaLock,
-  request: RebalanceRequest,
-): Promise<Message> {
+export async function rebalance(ctx: SchedulerContext, lock: ReplicaLock, request: RebalanceRequest): Promise<Message> {
   const { state } = ctx.core;
-  const workers =
-    request.workers?.map((address) => {
-      const ws = state.workers.get(address);
-      if (ws === undefined) throw pythonError("KeyError", address);
-      return ws;
-    }) ?? [...state.workers.values()];
+  const workers = request.workers?.map((address) => {
+    const ws = state.workers.get(address);
+    if (ws === undefined) throw pythonError("KeyError", address);
+    return ws;
+  }) ?? [...state.workers.values()];
   if (workers.length === 0 || request.keys?.length === 0) return { status: "OK" };
   const missing = (request.keys ?? []).filter((key) => (state.taskOf(key as Value)?.whoHas.size ?? 0) === 0);
   if (missing.length > 0) return { status: "partial-fail", keys: missing as Value[] };
@@ -55,7 +50,7 @@ async function move(ctx: SchedulerContext, moves: readonly RebalanceMove[], stim
   const toSenders = new Map<string, Key[]>();
   const missing = new Map<string, Value>();
   for (const { sender, recipient, task } of moves) {
-    if (failures.get(recipient.address)?.has(task.id) === true) missing.set(task.id, task.key as Value);
+    if (failures.get(recipient.address)?.has(task.id) === true) missing.set(task.id, task.key);
     else toSenders.set(sender.address, [...(toSenders.get(sender.address) ?? []), task.key]);
   }
   await Promise.all([...toSenders].map(([address, keys]) => deleteWorkerData(ctx, address, keys, stimulusId)));
@@ -64,7 +59,7 @@ async function move(ctx: SchedulerContext, moves: readonly RebalanceMove[], stim
       address,
       new Map<Value, Value>([
         ["action", "rebalance"],
-        ["who_has", whoHas as ReadonlyMap<Value, Value>],
+        ["who_has", whoHas],
       ]),
     );
   }

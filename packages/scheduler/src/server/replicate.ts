@@ -25,8 +25,8 @@ export async function replicate(ctx: SchedulerContext, request: ReplicateRequest
   const tasks = new Map<string, TaskState>();
   const missing: Value[] = [];
   for (const key of request.keys) {
-    const ts = ctx.core.state.taskOf(key as Value);
-    if (ts === undefined || ts.whoHas.size === 0) missing.push(key as Value);
+    const ts = ctx.core.state.taskOf(key);
+    if (ts === undefined || ts.whoHas.size === 0) missing.push(key);
     else tasks.set(ts.id, ts);
   }
   if (missing.length > 0) return { status: "partial-fail", keys: missing };
@@ -46,7 +46,8 @@ export async function replicate(ctx: SchedulerContext, request: ReplicateRequest
 
 function targets(ctx: SchedulerContext, addresses: readonly string[] | null): Set<WorkerState> {
   const { state } = ctx.core;
-  const all = addresses === null ? [...state.running] : addresses.flatMap((address) => state.workers.get(address) ?? []);
+  const all =
+    addresses === null ? [...state.running] : addresses.flatMap((address) => state.workers.get(address) ?? []);
   return new Set(all.filter((ws) => ws.status === "running"));
 }
 
@@ -100,12 +101,12 @@ async function copyMissing(
     let progress = false;
     for (const [address, whoHas] of gathers) {
       const failed = failures[i++] as Set<string>;
-      if ([...whoHas.keys()].some((key) => !failed.has(keyId(key as Value)))) progress = true;
+      if ([...whoHas.keys()].some((key) => !failed.has(keyId(key)))) progress = true;
       ctx.logEvent(
         address,
         new Map<Value, Value>([
           ["action", "replicate-add"],
-          ["who_has", whoHas as ReadonlyMap<Value, Value>],
+          ["who_has", whoHas],
         ]),
       );
     }

@@ -19,11 +19,15 @@ export interface RestartWorkersRequest {
 const POLL_MS = 200;
 
 /** @throws {TimeoutError} where not all came back in time and `onError` is `raise`. */
-export async function restartWorkers(ctx: SchedulerContext, request: RestartWorkersRequest): Promise<Map<Value, Value>> {
+export async function restartWorkers(
+  ctx: SchedulerContext,
+  request: RestartWorkersRequest,
+): Promise<Map<Value, Value>> {
   const { stimulusId, timeout } = request;
   const { workers } = ctx.core.state;
   const before = workers.size;
-  const addresses = request.workers === null ? [...workers.keys()] : [...new Set(request.workers)].filter((w) => workers.has(w));
+  const addresses =
+    request.workers === null ? [...workers.keys()] : [...new Set(request.workers)].filter((w) => workers.has(w));
   ctx.log.info(
     request.workers === null
       ? `Restarting all workers (stimulus_id='${stimulusId}'`
@@ -39,9 +43,7 @@ export async function restartWorkers(ctx: SchedulerContext, request: RestartWork
     else without.push(address);
   }
   if (without.length > 0) {
-    ctx.log.warning(
-      `Workers ${without.join(", ")} do not use a nanny and will be terminated without restarting them`,
-    );
+    ctx.log.warning(`Workers ${without.join(", ")} do not use a nanny and will be terminated without restarting them`);
     for (const address of without) {
       removeWorker(ctx, address, { stimulusId });
       out.set(address, "removed");

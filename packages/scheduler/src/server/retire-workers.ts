@@ -109,11 +109,7 @@ async function moveUniqueData(ctx: SchedulerContext, ws: WorkerState): Promise<b
 }
 
 /** Each task goes to the running worker that has the least memory in use by then; null where there is none. */
-function planCopies(
-  ctx: SchedulerContext,
-  from: WorkerState,
-  tasks: readonly TaskState[],
-): Map<string, Key[]> | null {
+function planCopies(ctx: SchedulerContext, from: WorkerState, tasks: readonly TaskState[]): Map<string, Key[]> | null {
   const recipients = [...ctx.core.state.running].filter((ws) => ws !== from);
   if (recipients.length === 0) return null;
   const used = new Map(recipients.map((ws) => [ws, ws.nbytes]));

@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
 import {
-  addressFromUserArgs,
   type Comm,
   COMMON_RPC,
   type Config,
@@ -27,6 +26,7 @@ import { standardExtensions } from "../extensions/index.ts";
 import { GraphHostPool } from "../graph-host/graph-host-pool.ts";
 import { type HttpServer, startHttp } from "../http/server.ts";
 import type { SchedulerContext, SchedulerExtension } from "./context.ts";
+import { contactHost, DEFAULT_PORT, startAddresses } from "./addresses.ts";
 import { EventBroker } from "./events.ts";
 import { schedulerHandlers } from "./handlers/table.ts";
 import { type Identity, schedulerIdentity } from "./identity.ts";
@@ -40,7 +40,6 @@ import { Timers } from "./timers.ts";
 import { WorkerVersions } from "./versions.ts";
 import { restartWorkers } from "./restart-workers.ts";
 
-const DEFAULT_PORT = 8786;
 const DEFAULT_DASHBOARD_ADDRESS = ":8787";
 
 /** What the command line, or an embedder, says. What is left out comes from the configuration, then from Dask. */
@@ -201,7 +200,11 @@ export class Scheduler implements SchedulerContext {
   }
 
   graphHost(): Promise<GraphHostPool> {
-    this.#graphHost ??= this.#startGraphHost();
+    // A start that failed is tried again by the next who asks.
+    this.#graphHost ??= this.#startGraphHost().catch((error: unknown) => {
+      this.#graphHost = undefined;
+      throw error;
+    });
     return this.#graphHost;
   }
 
@@ -406,41 +409,12 @@ export class Scheduler implements SchedulerContext {
     this.status = "closing";
     await this.pool.close();
     await this.#http?.close();
-    const host = await this.#graphHost?.catch(() => undefined);
-    await host?.close();
+    // A child that is still starting is ended as soon as it is up; nobody waits for that.
+    await this.#graphHostUp?.close();
   }
 }
 
 const LEVELS = { debug: "DEBUG", info: "INFO", warn: "WARNING", error: "ERROR" } as const;
-
-/** distributed.comm.addressing.addresses_from_user_args */
-function startAddresses(options: SchedulerOptions, settings: SchedulerSettings, requireEncryption: boolean): string[] {
-  const hosts = listOf(options.host);
-  const ports = listOf(options.port);
-  const interfaces = listOf(options.interface);
-  const protocols = listOf(options.protocol);
-  const n = Math.max(hosts.length, ports.length, interfaces.length, protocols.length);
-  return Array.from({ length: n }, (_, i) =>
-    addressFromUserArgs({
-      host: hosts[i] ?? (hosts.length === 1 ? hosts[0] : null),
-      port: ports[i] ?? (ports.length === 1 ? ports[0] : null),
-      interface: interfaces[i] ?? (interfaces.length === 1 ? interfaces[0] : null),
-      protocol: protocols[i] ?? (protocols.length === 1 ? protocols[0] : null),
-      requireEncryption,
-      defaultPort: DEFAULT_PORT,
-      defaultScheme: settings.defaultScheme,
-    }),
-  );
-}
-
-function listOf<T>(value: T | readonly T[] | null | undefined): readonly (T | null)[] {
-  if (value === null || value === undefined) return [null];
-  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
-}
-
-function contactHost(contactAddress: string | null | undefined): string | undefined {
-  return contactAddress ? getAddressHost(contactAddress) : undefined;
-}
 
 interface PromiseWithResolvers<T> {
   readonly promise: Promise<T>;

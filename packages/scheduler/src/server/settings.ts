@@ -60,7 +60,8 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
     unknownTaskDuration: config.getSeconds(scheduler("unknown-task-duration")) ?? 0.5,
     defaultTaskDurations: readDurations(config),
     bandwidth: config.getBytes(scheduler("bandwidth")) ?? DEFAULT_CORE_CONFIG.bandwidth,
-    workerSaturation: saturation === "inf" ? Number.POSITIVE_INFINITY : config.getNumber(scheduler("worker-saturation")),
+    workerSaturation:
+      saturation === "inf" ? Number.POSITIVE_INFINITY : config.getNumber(scheduler("worker-saturation")),
     rootishTaskgroup: config.getNumber(scheduler("rootish-taskgroup")),
     rootishTaskgroupDependencies: config.getNumber(scheduler("rootish-taskgroup-dependencies")),
     noWorkersTimeout: config.getSeconds(scheduler("no-workers-timeout")),
@@ -69,17 +70,17 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
     idleTimeout: overrides.idleTimeout || config.getSeconds(scheduler("idle-timeout")),
     memoryRecentToOldTime: config.getSeconds("distributed.worker.memory.recent-to-old-time") ?? 30,
     memoryTerminate: terminate !== false && terminate !== null,
-    logLength: config.getNumber("distributed.admin.low-level-log-length"),
-    erredTasksMaxHistory: config.getNumber("distributed.diagnostics.erred-tasks.max-history"),
-    computationsMaxHistory: config.getNumber("distributed.diagnostics.computations.max-history"),
+    logLength: config.getLength("distributed.admin.low-level-log-length"),
+    erredTasksMaxHistory: config.getLength("distributed.diagnostics.erred-tasks.max-history"),
+    computationsMaxHistory: config.getLength("distributed.diagnostics.computations.max-history"),
     validate: overrides.validate ?? config.getBoolean(scheduler("validate")),
     makeException,
   };
   const compression = config.get("distributed.comm.compression");
   return Object.freeze({
     core,
-    logLength: config.getNumber("distributed.admin.log-length"),
-    lowLevelLogLength: config.getNumber("distributed.admin.low-level-log-length"),
+    logLength: config.getLength("distributed.admin.log-length"),
+    lowLevelLogLength: config.getLength("distributed.admin.low-level-log-length"),
     eventsCleanupDelayMs: config.getMs(scheduler("events-cleanup-delay")) ?? 3_600_000,
     blockedHandlers: config.getStrings(scheduler("blocked-handlers")),
     contactAddress: config.getString(scheduler("contact-address")),
@@ -93,8 +94,8 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
     reuseBroadcastComm: config.getBoolean(scheduler("reuse-broadcast-comm")),
     targetDuration: config.getSeconds("distributed.adaptive.target-duration") ?? 5,
     taskStreamLength: Math.max(
-      config.getNumber(scheduler("dashboard.status.task-stream-length")),
-      config.getNumber(scheduler("dashboard.tasks.task-stream-length")),
+      config.getLength(scheduler("dashboard.status.task-stream-length")),
+      config.getLength(scheduler("dashboard.tasks.task-stream-length")),
     ),
     httpRoutes: config.getStrings(scheduler("http.routes")),
     dashboardLink: config.getString("distributed.dashboard.link") ?? "{scheme}://{host}:{port}/status",

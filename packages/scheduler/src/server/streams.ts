@@ -4,7 +4,7 @@ import type { Log } from "./log.ts";
 
 /** wire-protocol.md §10 */
 const CLIENT_INTERVAL_MS = 2;
-const WORKER_INTERVAL_MS = 5;
+const WORKER_INTERVAL_MS = 0;
 /** A peer that has not taken this much is slow enough to be worth a line in the log. */
 const HIGH_WATER_BYTES = 256 * 2 ** 20;
 

@@ -5,9 +5,9 @@ import type { TaskState } from "../core/task-state.ts";
 export function taskDetails(ts: TaskState): Map<Value, Value> {
   const keys = (tasks: readonly TaskState[]): Value => tasks.map((other) => other.key as Value);
   return new Map<Value, Value>([
-    ["key", ts.key as Value],
+    ["key", ts.key],
     ["state", ts.state],
-    ["group", ts.group.name as Value],
+    ["group", ts.group.name],
     ["prefix", ts.prefix.name],
     ["priority", ts.priority === null ? null : ts.priority.map((n) => float(n))],
     ["nbytes", ts.nbytes],
@@ -25,7 +25,7 @@ export function taskDetails(ts: TaskState): Map<Value, Value> {
     ["actor", ts.actor],
     ["exception_text", ts.error?.exceptionText ?? ""],
     ["traceback_text", ts.error?.tracebackText ?? ""],
-    ["exception_blame", ts.exceptionBlame === null ? null : (ts.exceptionBlame.key as Value)],
+    ["exception_blame", ts.exceptionBlame === null ? null : ts.exceptionBlame.key],
     ["erred_on", [...(ts.erredOn ?? [])]],
     ["annotations", ts.annotations],
     ["metadata", ts.metadata],

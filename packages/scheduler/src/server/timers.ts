@@ -69,7 +69,7 @@ export class Timers {
 
   stop(): void {
     this.#stopped = true;
-    for (const stop of [...this.#active]) stop();
+    for (const stop of this.#active) stop();
   }
 
   #track(cancel: () => void): () => void {

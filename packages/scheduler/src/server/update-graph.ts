@@ -85,8 +85,9 @@ async function takeIn(
 }
 
 function fail(ctx: SchedulerContext, client: string, keys: readonly Key[], stimulusId: string, error: unknown): void {
-  // What Python said is in the core's line.
-  if (!(error instanceof RemoteError)) ctx.log.error(`A task graph of ${client} could not be taken in`, error);
+  // Expected errors are in the core's line; others need their stack.
+  if (!(error instanceof Error && "code" in error))
+    ctx.log.error(`A task graph of ${client} could not be taken in`, error);
   const failure = failureOf(error, stimulusId);
   ctx.apply((core, now) => core.graphFailed(client, keys, failure, now));
 }
@@ -107,9 +108,9 @@ function duration(value: Value): number {
 function actorsOf(value: Value): boolean | readonly Key[] | null {
   if (typeof value === "boolean" || value === null) return value;
   if (Array.isArray(value)) return value as readonly Key[];
-  return value instanceof Set ? ([...(value as Set<Value>)] as Key[]) : null;
+  return value instanceof Set ? ([...value] as Key[]) : null;
 }
 
 function userPriorityOf(value: Value): number | ReadonlyMap<Value, Value> {
-  return value instanceof Map ? (value as ReadonlyMap<Value, Value>) : asNumber(value, 0);
+  return value instanceof Map ? value : asNumber(value, 0);
 }

@@ -70,8 +70,8 @@ export function versionWarning(
   source: Value,
   sourceName = "Client",
 ): string {
-  const own = scheduler instanceof Map ? packagesOf(scheduler as Versions) : null;
-  const theirs = source instanceof Map ? packagesOf(source as Versions) : new Map<string, string>();
+  const own = scheduler instanceof Map ? packagesOf(scheduler) : null;
+  const theirs = source instanceof Map ? packagesOf(source) : new Map<string, string>();
   const names = new Set([...theirs.keys(), ...(own?.keys() ?? []), ...workers.packages]);
   const rows: string[][] = [];
   for (const name of [...names].sort()) {
@@ -83,7 +83,11 @@ export function versionWarning(
     if (all.size <= 1) continue;
     const listed = [...workerVersions].sort();
     const shown =
-      listed.length === 0 ? "None" : listed.length === 1 ? `${listed[0]}` : `{${listed.map((v) => `'${v}'`).join(", ")}}`;
+      listed.length === 0
+        ? "None"
+        : listed.length === 1
+          ? `${listed[0]}`
+          : `{${listed.map((v) => `'${v}'`).join(", ")}}`;
     rows.push([name, sourceVersion, own === null ? "UNKNOWN" : schedulerVersion, shown]);
   }
   if (rows.length === 0) return "";

@@ -34,12 +34,7 @@ function registerWorker(ctx: SchedulerContext): RpcHandler {
     const resolve = flagField(fields, "resolve_address", true);
     const address = resolve ? await ctx.coerceAddress(given) : normalizeAddress(given);
     const registration = readRegistration(fields, address);
-    const warning = versionWarning(
-      ctx.versionsNow(),
-      ctx.workerVersions,
-      registration.versions,
-      registration.serverId,
-    );
+    const warning = versionWarning(ctx.versionsNow(), ctx.workerVersions, registration.versions, registration.serverId);
     const stream = ctx.apply((core, now) => {
       const result = core.addWorker(registration, now);
       // In here, so that what the core sends at once is held until the reply is on its way (§13.2.4).

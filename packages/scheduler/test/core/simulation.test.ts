@@ -261,7 +261,7 @@ class Simulation {
         const key = this.pick([...wants]);
         const options = { force: false, reason: null, msg: null };
         test.core.cancelKeys([key], "b", options, test.now);
-        for (const other of [...wants]) {
+        for (const other of Array.from(wants)) {
           const ts = test.core.state.tasks.get(other);
           if (ts === undefined || ![...ts.whoWants].some((cs) => cs.client === "b")) wants.delete(other);
         }

@@ -29,7 +29,7 @@ describe("a task that runs", () => {
       annotations: new Map(),
       span_id: null,
     });
-    expect(Object.is((message?.priority as number[])[0], 0)).toBe(true);
+    expect(Object.is((message as { priority: number[] }).priority[0], 0)).toBe(true);
     test.finish("a", "x");
     expect(test.takeClient()).toEqual([{ op: "key-in-memory", key: "x", type: new Uint8Array([1]) }]);
     expect(test.task("x").typename).toBe("int");

@@ -134,7 +134,9 @@ function indent(text: string): string {
 
 function dedent(text: string): string {
   const lines = text.replace(/^\n/, "").trimEnd().split("\n");
-  const margin = Math.min(...lines.filter((line) => line.trim() !== "").map((line) => line.length - line.trimStart().length));
+  const margin = Math.min(
+    ...lines.filter((line) => line.trim() !== "").map((line) => line.length - line.trimStart().length),
+  );
   return lines.map((line) => line.slice(margin)).join("\n");
 }
 

@@ -61,7 +61,7 @@ export interface ExecutorEvents {
   logEvent(topic: Value, message: Value): void;
   /** The facade asks the worker for something (an RPC to a peer, the scheduler, worker facts). */
   request(op: string, fields: Message): Promise<Value>;
-  /** A line of the child's log: level name, logger, text. */
+  /** A record of distributed's loggers in the child, formatted; for the worker's log ring. It is on stderr already. */
   log(level: string, logger: string, text: string): void;
   /** The child is gone. Everything that it held is lost. */
   exit(code: number | null, signal: string | null): void;

@@ -97,7 +97,7 @@ function optionalNumber(value: Value | undefined): number | null {
 export function toMessage(value: Value | undefined): Message {
   if (!(value instanceof Map)) throw new ProtocolError("a map with named fields was expected");
   const message: Message = {};
-  for (const [name, field] of value as Map<Value, Value>) message[String(name)] = field;
+  for (const [name, field] of value) message[String(name)] = field;
   return message;
 }
 

@@ -240,7 +240,7 @@ export class PythonExecutor implements Executor {
 function readFigures(value: Value | undefined): ReadonlyMap<string, number> {
   const figures = new Map<string, number>();
   if (value instanceof Map) {
-    for (const [name, figure] of value as Map<Value, Value>) figures.set(String(name), asNumber(figure, 0));
+    for (const [name, figure] of value) figures.set(String(name), asNumber(figure, 0));
   }
   return figures;
 }

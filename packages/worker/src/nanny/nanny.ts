@@ -69,7 +69,7 @@ export class Nanny {
     this.settings = options.settings ?? DEFAULT_WORKER_SETTINGS;
     this.schedulerAddress = normalizeAddress(options.scheduler);
     this.logs = new LogRing(this.settings.logLength);
-    this.log = new Logger("distributed.nanny", [(record) => this.logs.add(record), ...(options.logSinks ?? [])]);
+    this.log = new Logger("distributed.nanny", [this.logs.sink, ...(options.logSinks ?? [])]);
     this.#memoryLimit = parseMemoryLimit(
       options.memoryLimit === undefined ? "auto" : options.memoryLimit,
       options.nthreads ?? cpuCount(),

@@ -10,6 +10,7 @@ export interface GroupMember {
 
 export class WorkerGroup {
   readonly #members: readonly GroupMember[];
+  #closing = false;
 
   constructor(members: readonly GroupMember[]) {
     this.#members = members;
@@ -25,6 +26,8 @@ export class WorkerGroup {
     try {
       await Promise.all(this.#members.map((member) => member.start()));
     } catch (error) {
+      // Told to stop while starting: that is no failure.
+      if (this.#closing) return 0;
       await this.close("worker-start-failed");
       throw error;
     }
@@ -34,6 +37,7 @@ export class WorkerGroup {
 
   /** Ends all members. */
   async close(reason: string, timeoutMs = 10_000): Promise<void> {
+    this.#closing = true;
     await Promise.all(this.#members.map((member) => member.close({ reason, timeoutMs })));
   }
 }

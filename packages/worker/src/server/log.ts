@@ -48,6 +48,11 @@ export class LogRing {
     this.#capacity = Math.max(1, capacity);
   }
 
+  /** Takes what a logger at Dask's default level lets through. */
+  readonly sink: LogSink = (record) => {
+    if (record.level !== "DEBUG") this.add(record);
+  };
+
   add(record: LogRecord): void {
     this.#records.push(record);
     // Cut in blocks: a shift per record would move the whole array each time.

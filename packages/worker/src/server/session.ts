@@ -15,9 +15,10 @@ import {
 import { type ErrorFields, SCHEDULER_OPS, type SchedulerOp, type WorkerEvent } from "../core/events.ts";
 import type { ExecuteInstruction, Instruction } from "../core/instructions.ts";
 import type { WorkerMachine } from "../core/worker-machine.ts";
-import type { ExecuteOutcome, ExecuteRequest, Executor } from "../executor/executor.ts";
+import type { ExecuteOutcome, ExecuteRequest, Executor, PutOutcome } from "../executor/executor.ts";
 import type { Digests } from "./digests.ts";
 import { gather, type GatherContext, type PeerConnections, toErrorFields } from "./gather.ts";
+import { HeldValues } from "./held-values.ts";
 import type { Logger } from "./log.ts";
 import { shiftStartstops } from "./startstops.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
@@ -58,7 +59,9 @@ export class Session {
   #ended = false;
   /** Executions waiting for the end of this turn, so that those of one batch travel together. */
   #requests: ExecuteRequest[] = [];
-  readonly #sentToExecutor = new Map<string, number>();
+  /** Tasks that the executor has: when they went there, and what they need. */
+  readonly #sentToExecutor = new Map<string, { readonly at: number; readonly dependencies: readonly string[] }>();
+  readonly #held = new HeldValues();
   readonly #timers = new Set<NodeJS.Timeout>();
 
   constructor(host: SessionHost, machine: WorkerMachine, executor: Executor) {
@@ -68,7 +71,7 @@ export class Session {
     const schedulerDelay = (): number => this.schedulerDelay;
     this.#gatherContext = {
       peers: host.peers,
-      executor,
+      executor: this,
       address: host.address,
       log: host.log,
       digests: host.digests,
@@ -204,8 +207,7 @@ export class Session {
           this.send(instruction.message);
           break;
         case "drop":
-          this.#flushRequests();
-          this.executor.drop(instruction.keys);
+          this.#drop(this.#held.droppable(instruction.keys));
           break;
         case "transition":
           void this.#reportTransition(instruction.key, instruction.start, instruction.finish);
@@ -231,7 +233,10 @@ export class Session {
       return;
     }
     if (this.#requests.length === 0) process.nextTick(() => this.#flushRequests());
-    this.#sentToExecutor.set(keyId(key), this.#host.now());
+    const needed = dependencies.map(keyId);
+    this.#held.store(key);
+    this.#held.use(needed);
+    this.#sentToExecutor.set(keyId(key), { at: this.#host.now(), dependencies: needed });
     this.#requests.push({
       key,
       runId,
@@ -251,12 +256,26 @@ export class Session {
     this.executor.execute(requests);
   }
 
+  #drop(keys: readonly Key[]): void {
+    if (keys.length === 0) return;
+    // A drop never overtakes an execution that was decided before it.
+    this.#flushRequests();
+    this.executor.drop(keys);
+  }
+
+  /** Opens values into the executor's store; see {@link Executor.put}. */
+  put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]> {
+    for (const { key } of entries) this.#held.store(key);
+    return this.executor.put(entries);
+  }
+
   /** A task ended in the executor. */
   onOutcome(outcome: ExecuteOutcome): void {
     const { key, runId } = outcome;
     const id = keyId(key);
     const sent = this.#sentToExecutor.get(id);
     this.#sentToExecutor.delete(id);
+    if (sent !== undefined) this.#drop(this.#held.release(sent.dependencies));
     const now = this.#host.now();
     if (outcome.kind === "reschedule") {
       this.dispatch({ kind: "reschedule", key, stimulusId: `reschedule-${now}` });
@@ -273,7 +292,7 @@ export class Session {
       this.dispatch({ kind: "execute-failure", key, runId, error, start, stop, thread, startstops, stimulusId });
       return;
     }
-    this.#digestExecution(key, outcome.stop - outcome.start, sent === undefined ? 0 : now - sent);
+    this.#digestExecution(key, outcome.stop - outcome.start, sent === undefined ? 0 : now - sent.at);
     const { nbytes, type, typename, metadata } = outcome;
     this.dispatch({
       kind: "execute-success",

@@ -108,10 +108,10 @@ export function workerSettings(config: Config): WorkerSettings {
       terminate: fraction(config, `${memory}.terminate`),
       monitorIntervalMs: ms(`${memory}.monitor-interval`, defaults.memory.monitorIntervalMs),
     }),
-    logLength: config.getNumber("distributed.admin.log-length"),
-    lowLevelLogLength: config.getNumber("distributed.admin.low-level-log-length"),
+    logLength: config.getLength("distributed.admin.log-length"),
+    lowLevelLogLength: config.getLength("distributed.admin.low-level-log-length"),
     monitorIntervalMs: ms("distributed.admin.system-monitor.interval", defaults.monitorIntervalMs),
-    monitorLogLength: config.getNumber("distributed.admin.system-monitor.log-length"),
+    monitorLogLength: config.getLength("distributed.admin.system-monitor.log-length"),
     validate: config.getBoolean("distributed.worker.validate"),
     blockedHandlers: config.getStrings("distributed.worker.blocked-handlers"),
     // Not among the defaults: stock asks for it with `[]`.

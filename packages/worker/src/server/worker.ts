@@ -93,7 +93,7 @@ export class Worker implements SessionHost, PagesSource {
     this.nthreads = options.nthreads ?? cpuCount();
     this.resources = options.resources ?? this.settings.resources;
     this.logs = new LogRing(this.settings.logLength);
-    this.log = new Logger("distributed.worker", [(record) => this.logs.add(record), ...(options.logSinks ?? [])]);
+    this.log = new Logger("distributed.worker", [this.logs.sink, ...(options.logSinks ?? [])]);
     this.transfers = new TransferMetrics(this.settings.bandwidthBytesPerS);
     this.memoryLimit = parseMemoryLimit(
       options.memoryLimit === undefined ? "auto" : options.memoryLimit,

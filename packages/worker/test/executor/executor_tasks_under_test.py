@@ -181,7 +181,8 @@ def pickles():
         "function:coroutine_on_worker": coroutine_on_worker,
         "function:use_executor": use_executor,
         "function:fail": fail,
-        "args:7": (7,),
+        "function:wait_long": wait_long,
+        "args:hour": (3600,),
         "args:text": ("in run",),
         "plugin": Plugin(),
     }

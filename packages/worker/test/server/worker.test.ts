@@ -154,7 +154,7 @@ describe("the stream", () => {
   test("shuffle-fail goes to the executor", async () => {
     await makeWorker().start();
     scheduler.send({ op: "shuffle-fail", shuffle_id: "s", run_id: 1, message: "gone" });
-    await until("it arrives", () => executors.made[0]?.calls.some((call) => call.op === "shuffle-fail") === true);
+    await until("it arrives", () => executors.made[0]?.calls.some((call) => call.op === "shuffle-fail") ?? false);
   });
 
   test("a scheduler that goes away ends the worker", async () => {

@@ -13,10 +13,9 @@ import { State } from "../task-status.ts";
 import type { TaskState } from "../task-state.ts";
 import { clientReleases } from "../transitions/common.ts";
 import { drain } from "../transitions/engine.ts";
-import { updateData } from "./update-data.ts";
 
 /** `client` of the message, else the stream's own: pseudo clients are kept through a client's stream. */
-function clientOf(client: string, message: Message): string {
+export function clientOf(client: string, message: Message): string {
   return textField(message, "client", client);
 }
 
@@ -195,17 +194,4 @@ export function onHeartbeatClient(ctx: Context, client: string, _message: Messag
 
 function heartbeatSeconds(clients: number): Value {
   return float(heartbeatInterval(clients) * 10);
-}
-
-/** Stream op `update-data`. */
-export function onUpdateData(ctx: Context, client: string, message: Message, now: number): void {
-  beginEvent(ctx, `update-data-${now}`, now);
-  const whoHas = message.who_has;
-  const nbytes = message.nbytes;
-  updateData(
-    ctx,
-    whoHas instanceof Map ? (whoHas as ReadonlyMap<Value, Value>) : new Map(),
-    nbytes instanceof Map ? (nbytes as ReadonlyMap<Value, Value>) : new Map(),
-    clientOf(client, message),
-  );
 }

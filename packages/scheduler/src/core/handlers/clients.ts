@@ -30,7 +30,7 @@ export function removeClient(ctx: Context, client: string, now: number, stimulus
   logClientEvent(ctx, client, "remove-client");
   const cs = state.clients.get(client);
   if (cs === undefined) return;
-  for (const ts of [...cs.wantsWhat]) clientReleases(ctx, ts, cs);
+  for (const ts of Array.from(cs.wantsWhat)) clientReleases(ctx, ts, cs);
   drain(ctx);
   queueSlotsMaybeOpened(ctx);
   if (cs === state.fireAndForget) return;

@@ -31,7 +31,7 @@ export function removeWorker(
 
   const processing: Value[] = [];
   // A copy: a task that is marked as failed leaves at once.
-  for (const ts of [...ws.processing]) {
+  for (const ts of Array.from(ws.processing)) {
     processing.push(ts.key as Value);
     ctx.recs.set(ts, State.released);
     if (!expected) countDeath(ctx, ts, ws);
@@ -39,7 +39,7 @@ export function removeWorker(
 
   const recompute: Key[] = [];
   const lost: Key[] = [];
-  for (const ts of [...ws.hasWhat]) {
+  for (const ts of Array.from(ws.hasWhat)) {
     removeReplica(state, ts, ws);
     if (ws.actors.has(ts)) {
       ctx.recs.set(ts, State.erred);

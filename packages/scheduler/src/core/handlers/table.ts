@@ -8,12 +8,12 @@ import {
   onClientReleasesKeys,
   onHeartbeatClient,
   onReportKey,
-  onUpdateData,
 } from "./client-keys.ts";
 import { removeClient } from "./clients.ts";
 import { onAddKeys, onReleaseWorkerData, onRequestRefreshWhoHas } from "./replicas.ts";
 import { onLongRunning, onReschedule, onTaskErred, onTaskFinished } from "./task-stream.ts";
 import { onLogEvent } from "./worker-events.ts";
+import { onUpdateData } from "./update-data.ts";
 import { onWorkerStatusChange } from "./worker-status.ts";
 
 export type StreamHandler = (ctx: Context, peer: string, message: Message, now: number) => void;

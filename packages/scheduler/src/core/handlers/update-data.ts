@@ -1,7 +1,8 @@
 /** Scheduler.update_data: data that came from outside (scatter). */
-import { asNumber, isKey, type Key, keyId, type Value } from "@dask-ts/protocol";
+import { asNumber, isKey, type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
 import type { Context } from "../context.ts";
 import { BadMessageError } from "../errors.ts";
+import { beginEvent } from "../event.ts";
 import { addReplica, setNbytes } from "../occupancy.ts";
 import { reportToWanting } from "../report.ts";
 import { setState, type TaskState } from "../task-state.ts";
@@ -9,7 +10,20 @@ import { State } from "../task-status.ts";
 import { dependentsReady, leaveWaiters } from "../transitions/common.ts";
 import { drain, transition } from "../transitions/engine.ts";
 import type { WorkerState } from "../worker-state.ts";
-import { clientDesiresKeys } from "./client-keys.ts";
+import { clientDesiresKeys, clientOf } from "./client-keys.ts";
+
+/** Stream op `update-data`. */
+export function onUpdateData(ctx: Context, client: string, message: Message, now: number): void {
+  beginEvent(ctx, `update-data-${now}`, now);
+  const whoHas = message.who_has;
+  const nbytes = message.nbytes;
+  updateData(
+    ctx,
+    whoHas instanceof Map ? (whoHas as ReadonlyMap<Value, Value>) : new Map(),
+    nbytes instanceof Map ? (nbytes as ReadonlyMap<Value, Value>) : new Map(),
+    clientOf(client, message),
+  );
+}
 
 /** @throws {BadMessageError} for an unknown worker or a bad key, before anything is changed. */
 export function updateData(

@@ -237,6 +237,8 @@ export function forget(ctx: Context, ts: TaskState): void {
   ts.processingOn = null;
   ts.exceptionBlame = null;
   ts.error = null;
+  // The transition log may refer to the task for a while; it must not keep the frame the graph came in.
+  ts.runSpec = null;
 }
 
 function reprKey(ts: TaskState): string {

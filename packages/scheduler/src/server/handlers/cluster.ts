@@ -76,7 +76,7 @@ export function clusterHandlers(ctx: SchedulerContext): RpcHandlers {
 /** Workers on which the keys, or what they wait for, are being processed. */
 function runningOn(ctx: SchedulerContext, keys: readonly Key[]): Map<string, Key[]> {
   const stack = keys.map((key) => {
-    const ts = ctx.core.state.taskOf(key as Value);
+    const ts = ctx.core.state.taskOf(key);
     if (ts === undefined) throw new UnknownKeyError(key);
     return ts;
   });

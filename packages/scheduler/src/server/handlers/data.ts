@@ -46,11 +46,11 @@ export function dataHandlers(ctx: SchedulerContext, lock: ReplicaLock): RpcHandl
       ctx.apply((core, now) => core.updateData(holders, sizes, client, now));
     },
 
-    who_has: (fields) => whoHas(state, optionalKeys(fields, "keys")) as Map<Value, Value>,
-    has_what: async (fields) => hasWhat(state, await coerced(ctx, fields["workers"])) as Map<Value, Value>,
+    who_has: (fields) => whoHas(state, optionalKeys(fields, "keys")),
+    has_what: async (fields) => hasWhat(state, await coerced(ctx, fields["workers"])),
     nbytes: (fields) => {
       const result = nbytes(state, optionalKeys(fields, "keys"), flagField(fields, "summary", true));
-      return result as Map<Value, Value>;
+      return result;
     },
 
     add_keys: (fields) => {

@@ -24,7 +24,11 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
   const { core } = ctx;
   const { state } = core;
   const getLogs = (fields: Message): Value =>
-    ctx.log.getLogs(optionalNumber(fields, "start") ?? 0, optionalNumber(fields, "n"), flagField(fields, "timestamps", false));
+    ctx.log.getLogs(
+      optionalNumber(fields, "start") ?? 0,
+      optionalNumber(fields, "n"),
+      flagField(fields, "timestamps", false),
+    );
   return {
     identity: (fields) => ctx.identity(optionalNumber(fields, "n_workers") ?? -1),
     echo: (fields) => fields["data"] ?? null,
@@ -43,11 +47,11 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
         close: flagField(fields, "close", true),
       }),
 
-    ncores: async (fields) => ncores(state, await coerced(ctx, fields["workers"])) as Map<Value, Value>,
-    ncores_running: async (fields) => ncores(state, await coerced(ctx, fields["workers"]), true) as Map<Value, Value>,
-    processing: async (fields) => processing(state, await coerced(ctx, fields["workers"])) as Map<Value, Value>,
-    get_task_status: (fields) => taskStatus(state, keysField(fields, "keys")) as Map<Value, Value>,
-    get_task_prefix_states: () => prefixStates(state) as unknown as Map<Value, Value>,
+    ncores: async (fields) => ncores(state, await coerced(ctx, fields["workers"])),
+    ncores_running: async (fields) => ncores(state, await coerced(ctx, fields["workers"]), true),
+    processing: async (fields) => processing(state, await coerced(ctx, fields["workers"])),
+    get_task_status: (fields) => taskStatus(state, keysField(fields, "keys")),
+    get_task_prefix_states: () => prefixStates(state),
     check_idle: () => {
       const { idleSince } = ctx.apply((api, now) => api.checkIdle(now));
       return idleSince === null ? null : float(idleSince);
@@ -77,7 +81,7 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
           stimulusId,
           float(time),
         ]),
-    get_error_cause: (fields) => errorCause(state, optionalKeys(fields, "keys") ?? []) as Value,
+    get_error_cause: (fields) => errorCause(state, optionalKeys(fields, "keys") ?? []),
     get_runspec: (fields) => {
       const ts = state.taskOf(fields["key"] ?? null);
       if (ts === undefined) throw pythonError("KeyError", String(fields["key"]));

@@ -2,7 +2,18 @@
  * `feed`: stock runs pickled functions inside the scheduler and sends what they return. Here the functions of progress
  * bars (distributed.diagnostics.progressbar) are recognised and answered from the core; others get an error.
  */
-import { type Comm, isKey, type Key, type Message, pickle, PyCall, PyGlobal, type RpcHandlers, TAKEN_OVER, type Value } from "@dask-ts/protocol";
+import {
+  type Comm,
+  isKey,
+  type Key,
+  type Message,
+  pickle,
+  PyCall,
+  PyGlobal,
+  type RpcHandlers,
+  TAKEN_OVER,
+  type Value,
+} from "@dask-ts/protocol";
 import type { SchedulerContext } from "../context.ts";
 import { notAvailable } from "../exceptions.ts";
 import { isTrue } from "../fields.ts";
@@ -38,14 +49,14 @@ async function progressOf(ctx: SchedulerContext, fields: Message): Promise<Progr
   if (!mentionsProgress(setup) || fn === undefined) throw notAvailable("feed", "it serves progress bars only");
   const host = await ctx.graphHost();
   // A pickle whose value is what `classify_feed` says of the two functions.
-  const question = pickle(new PyCall(new PyGlobal("dask_ts.feed", "classify_feed"), [setup as Uint8Array]));
+  const question = pickle(new PyCall(new PyGlobal("dask_ts.feed", "classify_feed"), [setup]));
   const { value } = await host.call("open-pickle-plain", { data: question });
   if (!(value instanceof Map)) throw notAvailable("feed", "it serves progress bars only");
   const facts = value as ReadonlyMap<Value, Value>;
   const keys = (facts.get("keys") ?? []) as readonly Value[];
   const complete = isTrue(facts.get("complete") ?? false);
   const groupBy = groupByOf(facts.get("group_by") ?? null, async (wanted) => {
-    const call = new PyCall(new PyGlobal("dask_ts.feed", "group_keys"), [setup as Uint8Array, wanted as readonly Value[]]);
+    const call = new PyCall(new PyGlobal("dask_ts.feed", "group_keys"), [setup, wanted]);
     const reply = await host.call("open-pickle-plain", { data: pickle(call) });
     return (reply["value"] ?? []) as readonly Value[];
   });

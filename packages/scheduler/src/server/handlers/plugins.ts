@@ -1,9 +1,20 @@
 /** RPC ops for plugins, and functions that run on the scheduler (wire-protocol.md §14.4). */
-import { Pickled, pythonRepr, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { pickle, Pickled, PyGlobal, RemoteError, type RpcHandlers, type Value } from "@dask-ts/protocol";
 import { broadcast } from "../broadcast.ts";
 import type { SchedulerContext } from "../context.ts";
-import { notAvailable, pythonError } from "../exceptions.ts";
-import { bytesField, flagField, stringField } from "../fields.ts";
+import { pythonError } from "../exceptions.ts";
+import { bytesField, flagField, optionalString, stringField } from "../fields.ts";
+
+/** Calls a function of dask_ts.scheduler_plugins in the graph host; its exception is the caller's. */
+async function callBeside(ctx: SchedulerContext, name: string, args: readonly Value[]): Promise<void> {
+  const host = await ctx.graphHost();
+  const reply = await host.call("run-function", {
+    function: pickle(new PyGlobal("dask_ts.scheduler_plugins", name)),
+    args: pickle(args),
+    wait: true,
+  });
+  if (reply["status"] === "error") throw new RemoteError(reply);
+}
 
 export function pluginHandlers(ctx: SchedulerContext): RpcHandlers {
   const { worker, nanny } = ctx.plugins;
@@ -41,15 +52,16 @@ export function pluginHandlers(ctx: SchedulerContext): RpcHandlers {
       return await broadcast(ctx, { msg: { op: "plugin_remove", name }, nanny: true });
     },
 
-    register_scheduler_plugin: () => {
-      throw notAvailable("register_scheduler_plugin", "scheduler plugins need a Python host beside the scheduler");
+    register_scheduler_plugin: async (fields) => {
+      const name = optionalString(fields, "name");
+      await callBeside(ctx, "register_plugin", [
+        bytesField(fields, "plugin"),
+        name,
+        flagField(fields, "idempotent", false),
+      ]);
     },
-    unregister_scheduler_plugin: (fields) => {
-      const name = stringField(fields, "name");
-      throw pythonError(
-        "ValueError",
-        `Could not find plugin ${pythonRepr(name)} among the current scheduler plugins`,
-      );
+    unregister_scheduler_plugin: async (fields) => {
+      await callBeside(ctx, "unregister_plugin", [stringField(fields, "name")]);
     },
 
     run_function: async (fields) => {

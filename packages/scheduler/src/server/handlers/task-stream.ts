@@ -62,7 +62,7 @@ export class TaskStream {
     if (start !== State.processing || (finish !== State.memory && finish !== State.erred)) return;
     if (message === undefined || !Array.isArray(message["startstops"])) return;
     const startstops = message["startstops"] as readonly Value[];
-    this.#records.push({ record: recordOf(message, ts.key as Value, ts, stimulusId), end: endOf(startstops) });
+    this.#records.push({ record: recordOf(message, ts.key, ts, stimulusId), end: endOf(startstops) });
     this.index++;
     if (this.#records.length >= 2 * this.#maxLength) this.#records = this.#records.slice(-this.#maxLength);
   };
@@ -87,17 +87,13 @@ export class TaskStream {
 }
 
 /** The keyword arguments of the transition, as stock records them. */
-function recordOf(
-  message: Message,
-  key: Value,
-  ts: TaskState,
-  stimulusId: string,
-): Value {
+function recordOf(message: Message, key: Value, ts: TaskState, stimulusId: string): Value {
   const { op: _, ...fields } = message;
   const record = new Map<Value, Value>();
   for (const [name, value] of Object.entries(fields)) if (value !== undefined) record.set(name, keep(value));
   record.set("key", key);
-  if (!record.has("worker")) record.set("worker", ts.whoHas.items.at(-1)?.address ?? [...(ts.erredOn ?? [])].at(-1) ?? null);
+  if (!record.has("worker"))
+    record.set("worker", ts.whoHas.items.at(-1)?.address ?? [...(ts.erredOn ?? [])].at(-1) ?? null);
   record.set("stimulus_id", stimulusId);
   const startstops = record.get("startstops");
   if (Array.isArray(startstops)) record.set("startstops", startstops.map(withFloats));
@@ -114,7 +110,7 @@ function withFloats(startstop: Value): Value {
 function endOf(startstops: readonly Value[]): number {
   let end = 0;
   for (const startstop of startstops) {
-    if (startstop instanceof Map) end = Math.max(end, asNumber((startstop as Map<Value, Value>).get("stop"), 0));
+    if (startstop instanceof Map) end = Math.max(end, asNumber(startstop.get("stop"), 0));
   }
   return end;
 }

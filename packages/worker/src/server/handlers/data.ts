@@ -95,7 +95,7 @@ async function updateData(worker: WorkerServices, fields: Message): Promise<Valu
     entries.push({ key: key as Key, data: value });
   }
   const session = worker.session();
-  const outcomes = await session.executor.put(entries);
+  const outcomes = await session.put(entries);
   const stored: StoredValue[] = [];
   let failure: Message | undefined;
   for (const [i, outcome] of outcomes.entries()) {
