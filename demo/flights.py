@@ -49,7 +49,7 @@ def write_parquet() -> list[str]:
     """The tables as Parquet files, as a cluster would find them on a shared drive."""
     FOLDER.mkdir(exist_ok=True)
     paths = []
-    for name, table, parts in zip(("flights", "weather", "planes"), tables(), (PARTITIONS, 2, 1)):
+    for name, table, parts in zip(("flights", "weather", "planes"), tables(), (PARTITIONS, 2, 1), strict=True):
         folder = FOLDER / name
         folder.mkdir(exist_ok=True)
         size = -(-len(table) // parts)
@@ -74,7 +74,7 @@ def on_cluster(client) -> dict[str, pd.DataFrame | pd.Series]:
     futures = client.compute(list(lazy.values()))
     distributed.progress(*futures, notebook=False, multi=False)
     print()
-    return dict(zip(lazy, client.gather(futures)))
+    return dict(zip(lazy, client.gather(futures), strict=True))
 
 
 def worst_day(flights: pd.DataFrame) -> pd.Series:
@@ -85,7 +85,9 @@ def worst_day(flights: pd.DataFrame) -> pd.Series:
 
 def check(cluster: dict, local: dict) -> None:
     for name, expected in local.items():
-        compare = pd.testing.assert_frame_equal if isinstance(expected, pd.DataFrame) else pd.testing.assert_series_equal
+        compare = (
+            pd.testing.assert_frame_equal if isinstance(expected, pd.DataFrame) else pd.testing.assert_series_equal
+        )
         compare(cluster[name].sort_index(), expected.sort_index(), check_dtype=False, check_index_type=False, rtol=1e-9)
 
 

@@ -2,7 +2,8 @@
 
     python demo/run.py tcp://127.0.0.1:8786
 
-Any cluster will do that has this folder on its PYTHONPATH: this is a stock Dask program. Plots go to demo-output/. The exit code is 0 only if all agree.
+Any cluster will do that has this folder on its PYTHONPATH: this is a stock Dask program. Plots go to demo-output/.
+The exit code is 0 only if all agree.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from distributed import Client  # noqa: E402
+from distributed import Client
 
-import digits  # noqa: E402
-import flights  # noqa: E402
-import warming  # noqa: E402
+import digits
+import flights
+import warming
 
 OUTPUT = Path(__file__).resolve().parent.parent / "demo-output"
 

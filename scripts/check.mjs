@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const BIN = join(ROOT, "node_modules", ".bin");
 const PYTHON = join(ROOT, ".venv", "bin", "python");
+/** Packages with tests in TypeScript: each has a tsconfig.json of its own there, which emits nothing. */
+const TESTED = ["protocol", "scheduler", "worker", "cli"];
 const only = process.argv.slice(2);
 const reports = mkdtempSync(join(tmpdir(), "dask-ts-check-"));
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -34,25 +36,33 @@ function check(name, command, args, options) {
 check("format", join(BIN, "biome"), ["format", "."]);
 check("lint", join(BIN, "oxlint"), ["--type-aware", "--deny-warnings"]);
 check("types", join(BIN, "tsc"), ["-b"]);
+check("test-types", join(BIN, "tsc"), ["-b", ...TESTED.map((name) => `packages/${name}/test`)]);
 check("knip", join(BIN, "knip"), []);
-check("python-lint", join(ROOT, ".venv", "bin", "ruff"), ["check", "packages/python", "demo", "benchmarks"]);
-check("python-types", join(ROOT, ".venv", "bin", "mypy"), ["--config-file", "packages/python/pyproject.toml", "packages/python/dask_ts"]);
+check("python-lint", join(ROOT, ".venv", "bin", "ruff"), ["check", "packages", "demo", "benchmarks", "tests"]);
+check("python-types", join(ROOT, ".venv", "bin", "mypy"), [
+  "--config-file",
+  "packages/python/pyproject.toml",
+  "packages/python/dask_ts",
+]);
 
-const pytestReport = join(reports, "pytest.xml");
-if (run("pytest", PYTHON, ["-m", "pytest", "-q", "-p", "no:cacheprovider", `--junitxml=${pytestReport}`, "packages/python/tests"]) !== undefined) {
-  const counts = /tests="(\d+)"/.exec(readReport(pytestReport));
-  const count = (name) => Number(new RegExp(`${name}="(\\d+)"`).exec(readReport(pytestReport))?.[1] ?? 0);
-  if (counts === null) total.failed++;
-  else {
-    const bad = count("failures") + count("errors");
-    total.failed += bad;
-    total.skipped += count("skipped");
-    total.passed += Number(counts[1]) - bad - count("skipped");
-  }
+for (const [name, folder] of [
+  ["pytest", "packages/python/tests"],
+  ["e2e", "tests/e2e"],
+]) {
+  const report = join(reports, `${name}.xml`);
+  const args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", `--junitxml=${report}`, folder];
+  if (run(name, PYTHON, args) !== undefined) countPytest(readReport(report));
 }
 
 const vitestReport = join(reports, "vitest.json");
-if (run("vitest", join(BIN, "vitest"), ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${vitestReport}`]) !== undefined) {
+if (
+  run("vitest", join(BIN, "vitest"), [
+    "run",
+    "--reporter=default",
+    "--reporter=json",
+    `--outputFile.json=${vitestReport}`,
+  ]) !== undefined
+) {
   const text = readReport(vitestReport);
   const result = text === "" ? undefined : JSON.parse(text);
   if (result === undefined) total.failed++;
@@ -68,6 +78,19 @@ if (run("vitest", join(BIN, "vitest"), ["run", "--reporter=default", "--reporter
 rmSync(reports, { recursive: true, force: true });
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 ? 0 : 1;
+
+/** Adds the counts of a JUnit report; a run that wrote none has failed as a whole. */
+function countPytest(xml) {
+  const count = (name) => Number(new RegExp(`<testsuite [^>]*?${name}="(\\d+)"`).exec(xml)?.[1] ?? Number.NaN);
+  const [tests, failures, errors, skipped] = ["tests", "failures", "errors", "skipped"].map(count);
+  if (Number.isNaN(tests)) {
+    total.failed++;
+    return;
+  }
+  total.failed += failures + errors;
+  total.skipped += skipped;
+  total.passed += tests - failures - errors - skipped;
+}
 
 function readReport(file) {
   try {

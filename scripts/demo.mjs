@@ -25,11 +25,15 @@ async function freePort(port) {
 /** Starts the cluster; resolves with its address once scheduler and both workers are there. */
 function startCluster(port) {
   const args = ["cluster", "--port", String(port), "--nworkers", "2", "--nthreads", "1", "--host", "127.0.0.1"];
-  const cluster = spawn(join(ROOT, "bin", "dask-ts"), [...args, "--python", PYTHON, "--dashboard-address", "127.0.0.1:0"], {
-    stdio: ["ignore", "pipe", "pipe"],
-    // The tasks are functions of the demo's modules; the environment passes through to the executors.
-    env: { ...process.env, PYTHONPATH: [join(ROOT, "demo"), process.env.PYTHONPATH].filter(Boolean).join(delimiter) },
-  });
+  const cluster = spawn(
+    join(ROOT, "bin", "dask-ts"),
+    [...args, "--python", PYTHON, "--dashboard-address", "127.0.0.1:0"],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      // The tasks are functions of the demo's modules; the environment passes through to the executors.
+      env: { ...process.env, PYTHONPATH: [join(ROOT, "demo"), process.env.PYTHONPATH].filter(Boolean).join(delimiter) },
+    },
+  );
   const lines = [];
   const address = new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error("the cluster did not start in time")), START_TIMEOUT_MS);

@@ -71,7 +71,9 @@ function findPython() {
     const [major, minor] = version.split(" ").map(Number);
     if (major > MIN_PYTHON[0] || (major === MIN_PYTHON[0] && minor >= MIN_PYTHON[1])) return { executable, version };
   }
-  return fail(`no Python ${MIN_PYTHON.join(".")} or newer on PATH: install one, or name it with PYTHON=/path/to/python3`);
+  return fail(
+    `no Python ${MIN_PYTHON.join(".")} or newer on PATH: install one, or name it with PYTHON=/path/to/python3`,
+  );
 }
 
 function installPackages() {
@@ -123,7 +125,10 @@ function installPython() {
 
 function build() {
   const out = spawnSync("git", ["ls-files", "-s", "--", "packages/*/src", "*.json"], { cwd: ROOT, encoding: "utf8" });
-  const changed = spawnSync("git", ["status", "--porcelain", "--", "packages", "benchmarks"], { cwd: ROOT, encoding: "utf8" });
+  const changed = spawnSync("git", ["status", "--porcelain", "--", "packages", "benchmarks"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
   // In a checkout without changes the index tells whether the build is current; otherwise tsc looks for itself.
   const tree = stamp("build", out.stdout ?? "", process.versions.node);
   const built = existsSync(join(ROOT, "packages", "cli", "dist", "main.js"));

@@ -1,11 +1,11 @@
 """The graphs of the benchmark, each a function that submits it through a stock client and waits for its result.
 
-    merge-N    N delayed calls and one that takes them all
-    tree-D     binary tree of 2^D - 1 delayed calls
-    chains-N   N chains of ten calls each, as a low-level graph
-    map-N      client.map over N numbers
-    array-N    (da.ones(N, chunks=...) + 1).sum() of about N tasks
-    shuffle-P  a dataframe shuffle of P partitions by the `tasks` method
+merge-N    N delayed calls and one that takes them all
+tree-D     binary tree of 2^D - 1 delayed calls
+chains-N   N chains of ten calls each, as a low-level graph
+map-N      client.map over N numbers
+array-N    (da.ones(N, chunks=...) + 1).sum() of about N tasks
+shuffle-P  a dataframe shuffle of P partitions by the `tasks` method
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def tree(client: Client, depth: int) -> int:
     level = [add(i, i) for i in range(2 ** (depth - 1))]
     count = len(level)
     while len(level) > 1:
-        level = [add(a, b) for a, b in zip(level[::2], level[1::2])]
+        level = [add(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
         count += len(level)
     wait(client.compute(level[0]))
     return count
@@ -66,9 +66,8 @@ def array(client: Client, n: int) -> int:
 
 
 def shuffle(client: Client, partitions: int) -> int:
-    import pandas as pd
-
     import dask.dataframe as dd
+    import pandas as pd
 
     frame = pd.DataFrame({"x": range(partitions * 4), "y": 1})
     shuffled = dd.from_pandas(frame, npartitions=partitions).shuffle("x", shuffle_method="tasks")

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
-import { decodeMessage, encodeMessage, FrameSplitter, joinFrames, type Message, type Value } from "@dask-ts/protocol";
+import { decodeMessage, encodeMessage, FrameSplitter, joinFrames, type Message } from "@dask-ts/protocol";
 
 const FIXTURES = new URL("../../packages/protocol/test/fixtures/", import.meta.url);
 const BATCH = 100;
@@ -61,7 +61,7 @@ const cases: [string, string][] = [
 ];
 for (const [fixture, op] of cases) {
   const batch = batchOf(captured(fixture, op));
-  const frames = encodeMessage(batch as Value);
+  const frames = encodeMessage(batch);
   const stream = Buffer.concat(joinFrames(frames));
   measure(`${fixture}: decode`, BATCH, () => decodeMessage(frames));
   measure(`${fixture}: split and decode`, BATCH, () => {

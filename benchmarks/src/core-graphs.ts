@@ -1,6 +1,6 @@
 /** Graphs for the core's benchmarks: N independent tasks, a binary reduction, chains. */
 import { type Key, Pickled } from "@dask-ts/protocol";
-import type { Graph } from "../../packages/scheduler/src/core/index.ts";
+import type { Graph } from "@dask-ts/scheduler/internal";
 
 export type Shape = "map" | "tree" | "chains";
 

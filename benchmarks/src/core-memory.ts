@@ -7,8 +7,9 @@
  * state after update-graph without any worker, and the same with every task in memory or released.
  */
 import type { Message, Value } from "@dask-ts/protocol";
-import { DEFAULT_CORE_CONFIG, SchedulerCore } from "../../packages/scheduler/src/core/index.ts";
+import { DEFAULT_CORE_CONFIG, SchedulerCore } from "@dask-ts/scheduler/internal";
 import { type BenchGraph, benchGraph, type Shape } from "./core-graphs.ts";
+import { addBenchWorker } from "./core-worker.ts";
 
 const shapes = (process.argv[2] ?? "map,tree").split(",") as Shape[];
 const n = Number(process.argv[3] ?? 1_000_000);
@@ -58,30 +59,9 @@ function measure(shape: Shape): void {
   bench = undefined;
   const waiting = megabytes() - base;
 
-  core.addWorker(
-    {
-      address: "tcp://10.0.0.1:1",
-      host: "10.0.0.1",
-      status: "running",
-      serverId: "w",
-      name: "w",
-      nthreads: 2000,
-      memoryLimit: 0,
-      localDirectory: "",
-      nanny: null,
-      pid: 1,
-      services: new Map(),
-      versions: new Map(),
-      metrics: new Map(),
-      extra: new Map(),
-      resources: new Map(),
-      workerNow: now,
-      stimulusId: "bench",
-    },
-    now,
-  );
+  const worker = addBenchWorker(core, "1", 2000, now);
   const take = (): Message[] => {
-    const messages = core.outbox.toWorkers.get("tcp://10.0.0.1:1") ?? [];
+    const messages = core.outbox.toWorkers.get(worker) ?? [];
     core.outbox.clear();
     return messages;
   };
@@ -90,11 +70,11 @@ function measure(shape: Shape): void {
     for (const message of batch) {
       if (message.op !== "compute-task") continue;
       core.workerMessage(
-        "tcp://10.0.0.1:1",
+        worker,
         {
           op: "task-finished",
-          key: message.key as Value,
-          run_id: message.run_id as Value,
+          key: message.key,
+          run_id: message.run_id,
           nbytes: 28,
           type: new Uint8Array(40),
           typename: "int",

@@ -7,8 +7,9 @@
  * Messages of the fake workers are made while the clock stands.
  */
 import type { Message, Value } from "@dask-ts/protocol";
-import { DEFAULT_CORE_CONFIG, SchedulerCore } from "../../packages/scheduler/src/core/index.ts";
+import { DEFAULT_CORE_CONFIG, SchedulerCore } from "@dask-ts/scheduler/internal";
 import { benchGraph, type Shape } from "./core-graphs.ts";
+import { addBenchWorker } from "./core-worker.ts";
 
 const shapes = (process.argv[2] ?? "map,tree,chains").split(",") as Shape[];
 const sizes = (process.argv[3] ?? "10000,100000").split(",").map(Number);
@@ -34,28 +35,7 @@ function run(shape: Shape, n: number, warmup: boolean): void {
   core.addClient("c", now);
   for (let i = 0; i < workers; i++) {
     const name = String(i).padStart(4, "0");
-    core.addWorker(
-      {
-        address: `tcp://10.0.0.1:${name}`,
-        host: "10.0.0.1",
-        status: "running",
-        serverId: name,
-        name,
-        nthreads,
-        memoryLimit: 1e10,
-        localDirectory: "",
-        nanny: null,
-        pid: 1,
-        services: new Map(),
-        versions: new Map(),
-        metrics: new Map(),
-        extra: new Map(),
-        resources: new Map(),
-        workerNow: now,
-        stimulusId: "bench",
-      },
-      now,
-    );
+    addBenchWorker(core, name, nthreads, now);
   }
   const pending: [address: string, message: Message][] = [];
   const startstops = [
@@ -75,8 +55,8 @@ function run(shape: Shape, n: number, warmup: boolean): void {
           address,
           {
             op: "task-finished",
-            key: message.key as Value,
-            run_id: message.run_id as Value,
+            key: message.key,
+            run_id: message.run_id,
             nbytes: 28,
             type: TYPE,
             typename: "int",
@@ -135,7 +115,7 @@ function run(shape: Shape, n: number, warmup: boolean): void {
   const afterFinish = clock;
   const inMemory = keys.filter((key) => core.state.tasks.get(key as string)?.state === "memory").length;
   if (inMemory !== keys.length) throw new Error(`${keys.length - inMemory} keys are not in memory`);
-  timed(() => core.clientMessage("c", { op: "client-releases-keys", keys: keys as Value[] }, now));
+  timed(() => core.clientMessage("c", { op: "client-releases-keys", keys: keys }, now));
   if (core.state.tasks.size !== 0) throw new Error(`${core.state.tasks.size} tasks left`);
   if (warmup) return;
   const total = graph.keys.length;

@@ -6,9 +6,8 @@
  * `in flight` tasks are with the executor at any time; a new one goes out for each that ends.
  */
 import { readFileSync } from "node:fs";
-import { findPython, pickled } from "../../packages/protocol/src/index.ts";
-import type { ExecuteRequest } from "../../packages/worker/src/executor/executor.ts";
-import { PythonExecutor } from "../../packages/worker/src/executor/python-executor.ts";
+import { findPython, pickled } from "@dask-ts/protocol";
+import { type ExecuteRequest, PythonExecutor } from "@dask-ts/worker/internal";
 
 const TASKS = Number(process.argv[2] ?? 20_000);
 const NTHREADS = Number(process.argv[3] ?? 1);

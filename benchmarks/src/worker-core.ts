@@ -7,7 +7,7 @@
  * it; in `fetch` each needs one value of a peer.
  */
 import type { Value } from "@dask-ts/protocol";
-import { type Instruction, WorkerMachine, type WorkerEvent } from "../../packages/worker/src/core/index.ts";
+import { type Instruction, WorkerMachine, type WorkerEvent } from "@dask-ts/worker/internal";
 
 const n = Number(process.argv[2] ?? 200_000);
 /** Events are made so many at a time, off the clock. */
@@ -26,7 +26,7 @@ function computeTask(i: number, shape: Shape): WorkerEvent {
     whoHas.set(before, ["tcp://10.0.0.1:1"]);
     nbytes.set(before, 28);
   } else if (shape === "fetch") {
-    whoHas.set(`data-${i}`, [PEERS[i % PEERS.length]]);
+    whoHas.set(`data-${i}`, PEERS.slice(i % PEERS.length, (i % PEERS.length) + 1));
     nbytes.set(`data-${i}`, 1000);
   }
   return {

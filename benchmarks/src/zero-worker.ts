@@ -127,17 +127,20 @@ class ZeroWorker {
     });
     comm.onClose(() => process.exit(0));
     const interval = Number(reply["heartbeat-interval"] ?? 1) * 1000;
-    setInterval(() => {
-      this.#pool
-        .call(this.#scheduler, "heartbeat_worker", {
-          address: this.#address,
-          now: now(),
-          metrics: { ...METRICS, time: now() },
-          executing: new Map(),
-          extensions: new Map(),
-        })
-        .catch(() => undefined);
-    }, Math.max(interval, 500));
+    setInterval(
+      () => {
+        this.#pool
+          .call(this.#scheduler, "heartbeat_worker", {
+            address: this.#address,
+            now: now(),
+            metrics: { ...METRICS, time: now() },
+            executing: new Map(),
+            extensions: new Map(),
+          })
+          .catch(() => undefined);
+      },
+      Math.max(interval, 500),
+    );
   }
 
   #handle(message: Message, stream: BatchedSend): void {
@@ -187,5 +190,6 @@ class ZeroWorker {
 const [scheduler, count, nthreads] = process.argv.slice(2);
 if (scheduler === undefined) throw new Error("usage: zero-worker SCHEDULER COUNT NTHREADS");
 const pool = new ConnectionPool();
-for (let i = 0; i < Number(count ?? 8); i++) await ZeroWorker.start(scheduler, `zero-${i}`, Number(nthreads ?? 1), pool);
+for (let i = 0; i < Number(count ?? 8); i++)
+  await ZeroWorker.start(scheduler, `zero-${i}`, Number(nthreads ?? 1), pool);
 process.stdout.write("ready\n");

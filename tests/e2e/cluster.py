@@ -45,7 +45,12 @@ class Process:
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as output:
             self.popen = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **VALIDATE, "PYTHONPATH": str(ROOT / "tests" / "e2e"), **env}, cwd=folder, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **VALIDATE, "PYTHONPATH": str(ROOT / "tests" / "e2e"), **env},
+                cwd=folder,
+                start_new_session=True,
             )
 
     @property
@@ -107,7 +112,16 @@ class Cluster:
     def start_scheduler(self) -> None:
         file = self.folder / "scheduler.json"
         command = [*COMMANDS[self.kinds[0]]["scheduler"], *self.python("scheduler", self.kinds[0])]
-        command += ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)]
+        command += [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--scheduler-file",
+            str(file),
+        ]
         self.scheduler = Process("scheduler", [*command, *self.scheduler_flags], self.folder, self.env)
         self.processes.append(self.scheduler)
         wait_until(lambda: file.exists() or not self.scheduler.running, "the scheduler file")
@@ -131,6 +145,9 @@ class Cluster:
     @property
     def workers(self) -> list[Process]:
         return [process for process in self.processes if process.name.startswith("worker")]
+
+    def worker_at(self, address: str) -> Process:
+        return next(process for process in self.workers if f"Start worker at:      {address}" in process.text)
 
     def wait_for_workers(self, n: int) -> None:
         with self.client() as client:

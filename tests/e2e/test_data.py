@@ -77,7 +77,9 @@ def test_dataframe(client):
     frame = pd.DataFrame({"name": list("abcdef") * 200, "x": range(1200), "y": np.linspace(0, 1, 1200)})
     lazy = dd.from_pandas(frame, npartitions=6)
     pd.testing.assert_frame_equal(
-        lazy.groupby("name")[["x", "y"]].mean().compute().sort_index(), frame.groupby("name")[["x", "y"]].mean(), check_index_type=False
+        lazy.groupby("name")[["x", "y"]].mean().compute().sort_index(),
+        frame.groupby("name")[["x", "y"]].mean(),
+        check_index_type=False,
     )
     with dask.config.set({"dataframe.shuffle.method": "tasks"}):
         joined = lazy.merge(lazy[["name", "x"]].rename(columns={"x": "z"}), left_on="x", right_on="z").compute()
@@ -93,7 +95,21 @@ def test_bag(client):
 
 
 def test_results_of_many_types(client):
-    values = [None, 1, 2.5, "text", b"bytes", (1, 2), [1, [2]], {"a": 1}, {1, 2}, np.float32(1), np.arange(3), pd.Series([1, 2]), operator.neg]
+    values = [
+        None,
+        1,
+        2.5,
+        "text",
+        b"bytes",
+        (1, 2),
+        [1, [2]],
+        {"a": 1},
+        {1, 2},
+        np.float32(1),
+        np.arange(3),
+        pd.Series([1, 2]),
+        operator.neg,
+    ]
     for value in values:
         result = client.submit(lambda v: v, value, pure=False).result(timeout=10)
         assert type(result) is type(value)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import operator
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 from distributed import KilledWorker, wait
 
@@ -40,8 +37,7 @@ def test_a_lost_result_is_computed_again(cluster, client):
     first = client.submit(slow_square, 3)
     wait(first)
     [address] = client.who_has([first])[first.key]
-    victim = next(process for process in cluster.workers if f"Start worker at:      {address}" in process.text)
-    victim.kill()
+    cluster.worker_at(address).kill()
     assert client.submit(operator.add, first, 1).result(timeout=30) == 10
 
 
@@ -61,13 +57,15 @@ def test_a_client_is_killed_in_the_middle(cluster, client):
 
 def test_an_executor_dies_of_a_segfault(cluster, client):
     def die():
-        os.kill(os.getpid(), signal.SIGSEGV)
+        import ctypes
+
+        return ctypes.string_at(0)
 
     others = client.map(slow_square, range(20))
     with pytest.raises(KilledWorker):
-        client.submit(die, pure=False).result(timeout=60)
+        client.submit(die, pure=False).result(timeout=100)
     assert client.gather(others) == [x * x for x in range(20)]
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2, timeout=60)
     assert all(process.running for process in cluster.workers)
 
 
@@ -102,45 +100,6 @@ def test_a_graph_that_cannot_be_opened(cluster, client):
     assert client.submit(operator.neg, 1).result(timeout=10) == -1
 
 
-def address_of(cluster):
-    host, port = cluster.address.removeprefix("tcp://").rsplit(":", 1)
-    return host, int(port)
-
-
-ABUSE = {
-    "text": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 4,
-    "random": np.random.default_rng(1).bytes(5000),
-    "a billion frames": struct.pack("<QQ", 16, 10**9) + b"\0" * 64,
-    "an exabyte frame": struct.pack("<QQQ", 24, 1, 2**60) + b"\0" * 64,
-    "no msgpack": struct.pack("<QQQ", 28, 1, 4) + b"\xc1\xc1\xc1\xc1",
-}
-
-
-@pytest.mark.parametrize("what", ABUSE)
-@pytest.mark.parametrize("role", ["scheduler", "worker"])
-def test_bad_bytes_on_the_port(cluster, client, what, role):
-    address = cluster.address if role == "scheduler" else next(iter(client.scheduler_info()["workers"]))
-    host, port = address.removeprefix("tcp://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
-        raw.sendall(ABUSE[what])
-        raw.settimeout(15)
-        try:
-            while raw.recv(65536):
-                pass
-        except ConnectionResetError:
-            pass  # closed by the other side, the hard way
-    assert client.gather(client.map(operator.neg, range(20))) == [-i for i in range(20)]
-    process = cluster.scheduler if role == "scheduler" else None
-    if process is not None:
-        wait_until(lambda: "127.0.0.1" in process.text and "protocol" in process.text.lower() or "reject" in process.text.lower(), "a log line tells it")
-
-
-def test_an_unknown_op_is_answered(cluster, client):
-    with pytest.raises(Exception, match="no_such_op"):
-        client.sync(client.scheduler.no_such_op)
-    assert client.submit(operator.neg, 1).result(timeout=10) == -1
-
-
 @pytest.mark.parametrize("role", ["scheduler", "worker"])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_clean_end(cluster, role, signum):
@@ -167,6 +126,13 @@ def alive(pid: int) -> bool:
 
 
 def test_a_worker_gives_up_without_a_scheduler(tmp_path):
-    command = [str(ROOT / "bin" / "dask-worker"), "tcp://127.0.0.1:1", "--death-timeout", "1", "--python", sys.executable]
+    command = [
+        str(ROOT / "bin" / "dask-worker"),
+        "tcp://127.0.0.1:1",
+        "--death-timeout",
+        "1",
+        "--python",
+        sys.executable,
+    ]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30)
     assert result.returncode == 1

@@ -85,7 +85,9 @@ def test_released_futures_are_forgotten(client):
     keys = [future.key for future in futures]
     assert all(len(holders) == 1 for holders in client.who_has(futures).values())
     del futures
-    wait_until(lambda: not any(key in held for held in client.has_what().values() for key in keys), "workers hold none of them")
+    wait_until(
+        lambda: not any(key in held for held in client.has_what().values() for key in keys), "workers hold none of them"
+    )
 
 
 def test_fire_and_forget(client, tmp_path):
@@ -95,7 +97,9 @@ def test_fire_and_forget(client, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["plain", "ünïcödé-鍵", ("tuple", 1), ("nested", ("a", 2), 3.5), "with spaces and 'quotes'", "x" * 2000], ids=str
+    "key",
+    ["plain", "ünïcödé-鍵", ("tuple", 1), ("nested", ("a", 2), 3.5), "with spaces and 'quotes'", "x" * 2000],
+    ids=str,
 )
 def test_keys_of_every_kind(client, key):
     assert client.submit(operator.neg, 3, key=key).result(timeout=10) == -3

@@ -11,7 +11,12 @@ from distributed import Lock, Queue, Variable, wait
 
 from cluster import Cluster
 
-MATRIX = [("ours", ["stock", "stock"]), ("stock", ["ours", "ours"]), ("ours", ["ours", "stock"]), ("stock", ["ours", "stock"])]
+MATRIX = [
+    ("ours", ["stock", "stock"]),
+    ("stock", ["ours", "ours"]),
+    ("ours", ["ours", "stock"]),
+    ("stock", ["ours", "stock"]),
+]
 
 
 @pytest.fixture(scope="module", params=MATRIX, ids=lambda cell: f"{cell[0]}-scheduler-{'-'.join(cell[1])}")
@@ -47,7 +52,9 @@ def test_array(client):
 def test_scatter_and_run(client):
     assert client.submit(operator.add, client.scatter(4), 5).result(timeout=10) == 9
     assert len(client.run(lambda: 1)) == 2
-    assert sorted(client.run(lambda dask_worker: dask_worker.address).values()) == sorted(client.scheduler_info()["workers"])
+    assert sorted(client.run(lambda dask_worker: dask_worker.address).values()) == sorted(
+        client.scheduler_info()["workers"]
+    )
 
 
 def test_coordination(client):

@@ -38,7 +38,9 @@ def make_certificates(folder):
         cert = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
         (folder / f"{name}.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         (folder / f"{name}.key").write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
         )
         return cert, key
 
@@ -51,13 +53,26 @@ def make_certificates(folder):
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     make_certificates(folder)
-    flags = ["--tls-ca-file", str(folder / "ca.pem"), "--tls-cert", str(folder / "good.pem"), "--tls-key", str(folder / "good.key")]
+    flags = [
+        "--tls-ca-file",
+        str(folder / "ca.pem"),
+        "--tls-cert",
+        str(folder / "good.pem"),
+        "--tls-key",
+        str(folder / "good.key"),
+    ]
     security = Security(
-        tls_ca_file=str(folder / "ca.pem"), tls_client_cert=str(folder / "good.pem"), tls_client_key=str(folder / "good.key"), require_encryption=True
+        tls_ca_file=str(folder / "ca.pem"),
+        tls_client_cert=str(folder / "good.pem"),
+        tls_client_key=str(folder / "good.key"),
+        require_encryption=True,
     )
     options = {"security": security}
     with Cluster(
-        workers=["ours", "stock"], scheduler_flags=["--protocol", "tls", *flags], worker_flags=["--protocol", "tls", *flags], client_options=options
+        workers=["ours", "stock"],
+        scheduler_flags=["--protocol", "tls", *flags],
+        worker_flags=["--protocol", "tls", *flags],
+        client_options=options,
     ) as cluster:
         cluster.certificates = folder
         yield cluster
@@ -75,7 +90,10 @@ def test_it_computes(cluster, client):
 def test_strangers_are_refused(cluster, client):
     folder = cluster.certificates
     wrong = Security(
-        tls_ca_file=str(folder / "ca.pem"), tls_client_cert=str(folder / "stranger.pem"), tls_client_key=str(folder / "stranger.key"), require_encryption=True
+        tls_ca_file=str(folder / "ca.pem"),
+        tls_client_cert=str(folder / "stranger.pem"),
+        tls_client_key=str(folder / "stranger.key"),
+        require_encryption=True,
     )
     with pytest.raises((OSError, ssl.SSLError)):
         Client(cluster.address, security=wrong, timeout=2)

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 
 /** click exits with 2 for unknown options, missing files and unexpected arguments. */
-export const USAGE_EXIT_CODE = 2;
+const USAGE_EXIT_CODE = 2;
 
 /** A command that reports wrong usage as click does. */
 export function command(name: string): Command {
@@ -17,7 +17,7 @@ export function command(name: string): Command {
 }
 
 /** A path that must exist (click.Path(exists=True)). */
-export function existingFile(path: string): string {
+function existingFile(path: string): string {
   if (!existsSync(path)) throw new InvalidArgumentError(`Path '${path}' does not exist.`);
   return resolve(path);
 }

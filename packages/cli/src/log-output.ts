@@ -2,27 +2,17 @@
  * Where the log goes: stderr, readable on a terminal, JSON otherwise. Lines that deployers parse (`Scheduler at:` and
  * the like; SSHCluster, cloudprovider, batch scripts) are always in stock's plain format.
  */
-import type { Config } from "@dask-ts/protocol";
+import { type Config, formatRecord, type LevelName, type LogRecord, type LogSink } from "@dask-ts/protocol";
 import { pino } from "pino";
 import pretty from "pino-pretty";
 import { UsageError } from "./worker-layout.ts";
-
-/** One log record, as schedulers and workers make it. */
-export interface Record {
-  /** Seconds since the epoch. */
-  readonly created: number;
-  readonly level: string;
-  /** The logger's dotted name, as in stock. */
-  readonly logger: string;
-  readonly message: string;
-}
 
 type LogFormat = "auto" | "text" | "json";
 
 /** Markers of the lines that programs look for; see docs/deviations.md. */
 const PARSED = /(Scheduler at:|[Ww]orker at:|Nanny at:|Registered to:|dashboard at:)/;
 
-const PINO_LEVELS: { readonly [level: string]: "debug" | "info" | "warn" | "error" | "fatal" } = {
+const PINO_LEVELS: { readonly [level in LevelName]: "debug" | "info" | "warn" | "error" | "fatal" } = {
   DEBUG: "debug",
   INFO: "info",
   WARNING: "warn",
@@ -42,8 +32,8 @@ function parseLogFormat(format: string | undefined, env: NodeJS.ProcessEnv): Log
 
 /** A command's log: its own lines, and the sink for those of the scheduler or the workers. */
 export interface Log {
-  readonly sink: (record: Record) => void;
-  write(level: string, message: string, logger?: string): void;
+  readonly sink: LogSink;
+  write(level: LevelName, message: string, logger?: string): void;
 }
 
 /**
@@ -53,7 +43,7 @@ export interface Log {
 export function openLog(format: string | undefined, name: string, config: Config): Log {
   const output = logOutput(parseLogFormat(format, process.env));
   const threshold = thresholds(config);
-  const sink = (record: Record): void => {
+  const sink: LogSink = (record) => {
     if ((SEVERITY[record.level] ?? 20) >= threshold(record.logger)) output(record);
   };
   return {
@@ -91,7 +81,7 @@ function thresholds(config: Config): (logger: string) => number {
 }
 
 /** Makes the function that writes records. Writing is synchronous: nothing is lost when the process ends. */
-function logOutput(format: LogFormat): (record: Record) => void {
+function logOutput(format: LogFormat): LogSink {
   if (format === "text") return writePlain;
   const readable = format === "auto" && process.stderr.isTTY;
   const destination = readable
@@ -103,14 +93,10 @@ function logOutput(format: LogFormat): (record: Record) => void {
   );
   return (record) => {
     if (!readable && PARSED.test(record.message)) writePlain(record);
-    else logger[PINO_LEVELS[record.level] ?? "info"]({ logger: record.logger }, record.message);
+    else logger[PINO_LEVELS[record.level]]({ logger: record.logger }, record.message);
   };
 }
 
-/** `%(asctime)s - %(name)s - %(levelname)s - %(message)s` */
-function writePlain(record: Record): void {
-  const at = new Date(record.created * 1000);
-  const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString();
-  const asctime = `${local.slice(0, 10)} ${local.slice(11, 19)},${local.slice(20, 23)}`;
-  process.stderr.write(`${asctime} - ${record.logger} - ${record.level} - ${record.message}\n`);
+function writePlain(record: LogRecord): void {
+  process.stderr.write(`${formatRecord(record)}\n`);
 }

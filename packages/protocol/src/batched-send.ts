@@ -10,11 +10,19 @@ export interface BatchedSendOptions {
   /** Called after a flush that leaves more than `highWaterBytes` with a peer that does not keep up. */
   readonly onHighWater?: (queuedBytes: number) => void;
   readonly highWaterBytes?: number;
+  /**
+   * While the stream is never at rest and its batches stay large, the interval grows up to this: fewer writes for a peer
+   * that is told of thousands of things a second. Without it the interval is fixed.
+   */
+  readonly maxIntervalMs?: number;
   /** A batch that could not be encoded; the comm is aborted and the batch lost, as in Dask. */
   readonly onError?: (error: Error) => void;
 }
 
 const DEFAULT_HIGH_WATER_BYTES = 256 * 2 ** 20;
+
+/** A batch of so many messages is a sign of a flow. Who waits for an answer before asking again has smaller ones. */
+const FLOW_MESSAGES = 5;
 
 /** Streams to be flushed at the end of this turn: one setImmediate serves them all. */
 let due: BatchedSend[] = [];
@@ -35,6 +43,7 @@ export class BatchedSend {
   #scheduled = false;
   #timer: NodeJS.Timeout | undefined;
   #nextFlush = 0;
+  #currentIntervalMs: number;
   #stopped = false;
   messageCount = 0;
   batchCount = 0;
@@ -44,6 +53,7 @@ export class BatchedSend {
   constructor(comm: Comm, intervalMs: number, options: BatchedSendOptions = {}) {
     this.comm = comm;
     this.#intervalMs = intervalMs;
+    this.#currentIntervalMs = intervalMs;
     this.#options = options;
     this.#highWaterBytes = options.highWaterBytes ?? DEFAULT_HIGH_WATER_BYTES;
   }
@@ -101,7 +111,7 @@ export class BatchedSend {
     const batch = this.#buffer;
     this.#buffer = [];
     if (this.comm.closed) return;
-    this.#nextFlush = performance.now() + this.#intervalMs;
+    this.#nextFlush = this.#adapt(performance.now(), batch.length);
     try {
       this.byteCount += this.comm.send(batch);
     } catch (error) {
@@ -113,6 +123,17 @@ export class BatchedSend {
     this.batchCount++;
     const queued = this.comm.queuedBytes;
     if (queued > this.#highWaterBytes) this.#options.onHighWater?.(queued);
+  }
+
+  /** When the next batch may follow one of `length` messages. */
+  #adapt(now: number, length: number): number {
+    const { maxIntervalMs } = this.#options;
+    if (maxIntervalMs !== undefined) {
+      const atRest = now - this.#nextFlush > this.#intervalMs;
+      if (atRest || length < FLOW_MESSAGES) this.#currentIntervalMs = this.#intervalMs;
+      else this.#currentIntervalMs = Math.min(this.#currentIntervalMs * 2, maxIntervalMs);
+    }
+    return now + this.#currentIntervalMs;
   }
 
   /** Sends what is queued, then closes the comm. */

@@ -21,6 +21,7 @@ export * from "./handshake.ts";
 export * from "./key-split.ts";
 export * from "./key.ts";
 export * from "./limits.ts";
+export * from "./log.ts";
 export * from "./message.ts";
 export * from "./msgpack/decode.ts";
 export * from "./msgpack/encode.ts";

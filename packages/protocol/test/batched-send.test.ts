@@ -33,6 +33,24 @@ test("what is sent in one turn is one array, and the next one waits for the inte
   expect(stream.byteCount).toBeGreaterThan(20);
 });
 
+test("the interval grows while batches are large, and is short again after a rest", async () => {
+  const stream = new BatchedSend(pair.client, 20, { maxIntervalMs: 640 });
+  const many = Array.from({ length: 10 }, (_, i) => ({ op: "x", i }));
+  const sent = async (): Promise<number> => {
+    const start = performance.now();
+    const batch = batches.length + 1;
+    stream.sendAll(many);
+    await until(() => batches.length === batch, `batch ${batch}`);
+    return performance.now() - start;
+  };
+  for (let i = 0; i < 5; i++) await sent();
+  expect(await sent()).toBeGreaterThan(250);
+  // The rest is what is tested here.
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  await sent();
+  expect(await sent()).toBeLessThan(250);
+});
+
 test("nothing is sent where there is nothing to send", async () => {
   const stream = new BatchedSend(pair.client, 1);
   stream.sendAll([]);

@@ -64,8 +64,8 @@ function jsonable(value: Value | undefined, place: (sub: Serialized | Pickled) =
     if (value.byteLength <= 2048) return { $bytes: hex(value), length: value.byteLength };
     return { $bytes_head: hex(value.subarray(0, 64)), length: value.byteLength, sha256: sha256(value) };
   }
-  if (Array.isArray(value)) return (value as Value[]).map(inner);
-  if (value instanceof Set) return { __Set__: true, "as-list": [...(value as Set<Value>)].map(inner) };
+  if (Array.isArray(value)) return value.map(inner);
+  if (value instanceof Set) return { __Set__: true, "as-list": [...value].map(inner) };
   if (value instanceof PyEnum) {
     return { __Enum__: true, name: value.name, __module__: value.module, __name__: value.className };
   }

@@ -46,6 +46,7 @@ from distributed.protocol.serialize import (
     msgpack_encode_default,
     serialize_and_split,
 )
+from distributed.utils import ensure_memoryview
 
 Message = dict[str, Any]
 
@@ -172,7 +173,7 @@ def encode_message(messages: list[Message]) -> list[Any]:
 
 def pack_frames(frames: list[Any]) -> list[memoryview]:
     """The buffers to write for one message: small frames joined, large ones as they are."""
-    views = [f if isinstance(f, bytes) else memoryview(f).cast("B") for f in frames]
+    views = [f if isinstance(f, bytes) else ensure_memoryview(f) for f in frames]
     lengths = [len(v) for v in views]
     total = 8 * (len(views) + 1) + sum(lengths)
     joined: list[Any] = [struct.pack(f"<QQ{len(views)}Q", total, len(views), *lengths)]

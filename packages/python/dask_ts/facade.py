@@ -23,8 +23,8 @@ from distributed.protocol.serialize import _is_dumpable
 from distributed.utils import key_split
 from distributed.worker_state_machine import SecedeEvent, TaskState, UpdateDataEvent
 
-from dask_ts.executor_store import Store
 from dask_ts.executor_pool import TaskPool, TaskRun
+from dask_ts.executor_store import Store
 
 Key = Any
 
@@ -236,9 +236,7 @@ class Worker(distributed.worker.Worker):
         self._post("request", {"name": "close", "fields": fields})
         return "OK"
 
-    async def close_gracefully(
-        self, restart: bool | None = None, reason: str = "worker-close-gracefully"
-    ) -> None:
+    async def close_gracefully(self, restart: bool | None = None, reason: str = "worker-close-gracefully") -> None:
         fields = {"restart": restart, "reason": reason}
         self._post("request", {"name": "close_gracefully", "fields": fields})
 

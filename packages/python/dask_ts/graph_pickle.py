@@ -25,6 +25,9 @@ from distributed.protocol import pickle as distributed_pickle
 PROTOCOL = 5
 #: Buffers from this size on stay out of band. Several tasks that hold the same one share it.
 LARGE_BUFFER = 64 * 1024
+#: A pickler's memo never shrinks, and emptying it costs its whole size each time: one that wrote a
+#: task of thousands of arguments is not used for the next task.
+LARGE_PICKLE = 4 * 1024
 
 # msgpack of {"pickled-obj": <bin>, "compression": [nil] * n, "num-sub-frames": n}
 _HEAD = b"\x83\xabpickled-obj"
@@ -113,11 +116,15 @@ class RunSpecPickler:
         self._blobs: dict[int, Any] = {}
         self._groups: dict[tuple[int, ...], _Together] = {}
         self._taken: list[Any] = []
-        self._plain_file = io.BytesIO()
-        self._plain = pickle.Pickler(self._plain_file, PROTOCOL, buffer_callback=self.take_buffer)
-        self._plain.dispatch_table = {**copyreg.dispatch_table, Task: _reduce_task}
+        self._dispatch_table = {**copyreg.dispatch_table, Task: _reduce_task}
+        self._renew_plain()
         self._file = io.BytesIO()
         self._embedding: _EmbeddingPickler | None = None
+
+    def _renew_plain(self) -> None:
+        self._plain_file = io.BytesIO()
+        self._plain = pickle.Pickler(self._plain_file, PROTOCOL, buffer_callback=self.take_buffer)
+        self._plain.dispatch_table = self._dispatch_table
 
     def is_by_value(self, obj: Any) -> bool:
         """True where cloudpickle would write the function or class itself, not its name."""
@@ -162,6 +169,8 @@ class RunSpecPickler:
                 self._plain.clear_memo()
                 self._plain.dump(node)
                 data = file.getvalue()
+                if len(data) > LARGE_PICKLE:
+                    self._renew_plain()
                 if b"__main__" not in data:
                     return data, self._taken
             except Exception:
@@ -207,7 +216,10 @@ class RunSpecPickler:
         file.seek(0)
         file.truncate()
         pickler.dump(node)
-        return file.getvalue()
+        data = file.getvalue()
+        if len(data) > LARGE_PICKLE and self._embedding is pickler and len(pickler.met) < 2:
+            self._embedding = None
+        return data
 
 
 def _is_by_reference(obj: Any) -> bool:

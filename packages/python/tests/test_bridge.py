@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import socket
 import threading
@@ -37,9 +38,7 @@ def test_messages_come_out_of_any_cut(mode, seed):
     rng = random.Random(seed)
     big = 300 if mode == "bytes" else 400_000
     sizes = [0, 1, 100, 5000] if mode == "bytes" else [0, 1, 100, LARGE - 1, LARGE, LARGE + 1, big]
-    messages = [
-        [rng.randbytes(rng.choice(sizes)) for _ in range(rng.choice([1, 2, 5, 50]))] for _ in range(6)
-    ]
+    messages = [[rng.randbytes(rng.choice(sizes)) for _ in range(rng.choice([1, 2, 5, 50]))] for _ in range(6)]
     data = b"".join(bytes(view) for m in messages for view in pack_frames(m))
     got: list = []
     reader = FrameReader(lambda frames: got.append([bytes(f) for f in frames]))
@@ -47,6 +46,18 @@ def test_messages_come_out_of_any_cut(mode, seed):
     while reader.read(sock):  # type: ignore[arg-type]
         pass
     assert got == messages
+
+
+def test_frames_of_any_shape():
+    """Out-of-band buffers of arrays: without items, in columns, not contiguous."""
+    arrays = [np.zeros((0, 3)), np.arange(6).reshape(2, 3, order="F"), np.arange(10)[::2], np.array(1.5)]
+    frames = [memoryview(a) for a in arrays] + [pickle.PickleBuffer(np.zeros((3, 0)))]
+    got: list = []
+    reader = FrameReader(lambda f: got.append([len(x) for x in f]))
+    sock = Pieces(b"".join(map(bytes, pack_frames(frames))), pieces(random, "whole"))
+    while reader.read(sock):  # type: ignore[arg-type]
+        pass
+    assert got == [[0, 48, 40, 8, 0]]
 
 
 def test_a_prelude_larger_than_the_scratch_buffer():
@@ -91,8 +102,7 @@ def test_writers_in_threads_and_a_slow_reader():
     ours, theirs = socket.socketpair()
     bridge = Bridge(ours, lambda message: None)
     threads = [
-        threading.Thread(target=bridge.send, args=({"op": "x", "i": i, "pad": b"p" * 200_000},))
-        for i in range(20)
+        threading.Thread(target=bridge.send, args=({"op": "x", "i": i, "pad": b"p" * 200_000},)) for i in range(20)
     ]
     for thread in threads:
         thread.start()

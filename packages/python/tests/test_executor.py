@@ -12,9 +12,9 @@ from distributed import Reschedule, get_client, get_worker
 from distributed.core import clean_exception
 from distributed.protocol.serialize import to_serialize
 from distributed.utils import thread_state
-from executor_child import FAILURE, RESCHEDULE, SUCCESS, Child
 
 from dask_ts.executor_store import open_value
+from executor_child import FAILURE, RESCHEDULE, SUCCESS, Child
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +154,7 @@ def test_async_tasks_are_cancelled(child):
     while time.monotonic() < deadline:
         child.bridge.send({"op": "cancel", "key": "c"})
         if child.wait_for(
-            lambda messages: any(
-                item[1] == "c" for m in messages if m["op"] == "outcomes" for item in m["items"]
-            ),
+            lambda messages: any(item[1] == "c" for m in messages if m["op"] == "outcomes" for item in m["items"]),
             timeout=0.05,
         ):
             break
@@ -186,11 +184,7 @@ def test_values_spill(tmp_path):
             child.run(("big", i), bytes, 1_000_000)
         metrics = child.wait_for(
             lambda ms: next(
-                (
-                    m["figures"]
-                    for m in ms
-                    if m["op"] == "metrics" and m["figures"]["spilled_bytes.memory"] > 1_000_000
-                ),
+                (m["figures"] for m in ms if m["op"] == "metrics" and m["figures"]["spilled_bytes.memory"] > 1_000_000),
                 None,
             )
         )

@@ -116,8 +116,7 @@ def test_outcomes_of_many_threads_all_arrive():
     sent: list = []
     queue = OutcomeQueue(sent.extend)
     threads = [
-        threading.Thread(target=lambda n=n: [queue.add([0, (n, i)], i % 3 == 0) for i in range(500)])
-        for n in range(4)
+        threading.Thread(target=lambda n=n: [queue.add([0, (n, i)], i % 3 == 0) for i in range(500)]) for n in range(4)
     ]
     for thread in threads:
         thread.start()

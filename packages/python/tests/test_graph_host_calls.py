@@ -160,6 +160,7 @@ def stock_worker_for(spec, workers, existing):
 def barriers():
     import dask
     import dask.array as da
+
     from graphs import compute_expression, flat_keys, stock
 
     pd = pytest.importorskip("pandas")

@@ -15,6 +15,9 @@ from dask._expr import HLGExpr, LLGExpr
 from dask._task_spec import Alias, DataNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed.client import SourceCode, _MapExpr
+
+from dask_ts import graph_host, graph_open
+from dask_ts.bridge import decode_message, encode_message
 from graphs import (
     assert_same_graph,
     compute_expression,
@@ -25,9 +28,6 @@ from graphs import (
     serialized,
     stock,
 )
-
-from dask_ts import graph_host, graph_open
-from dask_ts.bridge import decode_message, encode_message
 
 
 @pytest.fixture(params=["library cull", "linear cull"], autouse=True)
@@ -149,9 +149,7 @@ def test_linear_cull_gives_what_the_library_gives(seed):
             pool = keys + own
             picks = rng.sample(pool, rng.randint(0, min(3, len(pool))))
             mapping[key] = (
-                (sum, picks)
-                if legacy and rng.random() < 0.5
-                else Task(key, lambda *a: len(a), *map(TaskRef, picks))
+                (sum, picks) if legacy and rng.random() < 0.5 else Task(key, lambda *a: len(a), *map(TaskRef, picks))
             )
             needs |= {p[0] for p in picks if p[0] != f"l{i}"}
             own.append(key)
@@ -170,9 +168,7 @@ def test_linear_cull_gives_what_the_library_gives(seed):
     # (it keeps a whole layer where as many keys are wanted as it has), and never becomes a task.
     merged, merged_expected = graph_open.convert_legacy_graph(got), graph_open.convert_legacy_graph(expected)
     needed, needed_expected = graph_open.cull(merged, wanted), graph_open.cull(merged_expected, wanted)
-    assert {k: n.dependencies for k, n in needed.items()} == {
-        k: n.dependencies for k, n in needed_expected.items()
-    }
+    assert {k: n.dependencies for k, n in needed.items()} == {k: n.dependencies for k, n in needed_expected.items()}
 
 
 def test_arrays():

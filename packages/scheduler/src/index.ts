@@ -1,4 +1,4 @@
-export * from "./core/index.ts";
+/** Dask's scheduler: {@link Scheduler} runs inside the command's process. */
 export type { SchedulerContext, SchedulerExtension, StreamHandler } from "./server/context.ts";
-export { formatRecord, type LevelName, type LogRecord, type LogSink } from "./server/log.ts";
-export { Scheduler, type SchedulerOptions } from "./server/scheduler.ts";
+export type { SchedulerOptions } from "./server/options.ts";
+export { Scheduler } from "./server/scheduler.ts";

@@ -1,6 +1,5 @@
 /** Dask's worker: {@link Worker} and {@link Nanny} run inside the command's process. */
 export type { Executor, ExecutorEvents } from "./executor/executor.ts";
-export { formatRecord, type LogRecord, type LogSink } from "./server/log.ts";
 export type { ExecutorSpec, NannyLink, StartExecutor, WorkerExit, WorkerOptions } from "./server/options.ts";
 export { DEFAULT_WORKER_SETTINGS, type WorkerSettings, workerSettings } from "./server/settings.ts";
 export { pythonStarter, type PythonStarterOptions } from "./server/python-starter.ts";

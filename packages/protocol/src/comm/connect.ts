@@ -164,7 +164,7 @@ function openSocket(target: Target, timeoutMs: number): Promise<Socket> {
 
 /** Certificate and protocol errors: the same peer will fail in the same way. */
 function isTlsFailure(error: unknown): boolean {
-  const code = String((error as NodeJS.ErrnoException).code ?? "");
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return (
     code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS") || code.includes("CERT") || code.startsWith("UNABLE_TO_")
   );

@@ -165,5 +165,5 @@ export function canonicalKey(tree: ConfigTree, key: string): string {
 function freeze(value: ConfigValue): void {
   if (typeof value !== "object" || value === null || Object.isFrozen(value)) return;
   Object.freeze(value);
-  for (const item of Object.values(value) as ConfigValue[]) freeze(item);
+  for (const item of Object.values<ConfigValue>(value)) freeze(item);
 }

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { extname, join } from "node:path";
-import { parse as parseYaml, type ScalarTag, type Tags } from "yaml";
+import { parse as parseYaml, type Tags } from "yaml";
 import { canonicalKey, Config, ConfigError } from "./config.ts";
 import { DEFAULTS } from "./defaults.ts";
 import { DEPRECATIONS } from "./deprecations.ts";
@@ -120,10 +120,9 @@ function readConfigFile(file: string): ConfigTree | undefined {
 function pyYamlTags(tags: Tags): Tags {
   return tags.map((tag) => {
     if (typeof tag !== "object" || !("test" in tag) || tag.test === undefined) return tag;
-    const scalar = tag as ScalarTag;
-    const test = scalar.test!;
-    if (test.test("y") || test.test("n")) return { ...scalar, test: new RegExp(`(?!^[yYnN]$)${test.source}`) };
-    if (test.test("1e3")) return { ...scalar, test: new RegExp(`(?=.*\\.)(?!.*[eE][0-9])${test.source}`) };
+    const { test } = tag;
+    if (test.test("y") || test.test("n")) return { ...tag, test: new RegExp(`(?!^[yYnN]$)${test.source}`) };
+    if (test.test("1e3")) return { ...tag, test: new RegExp(`(?=.*\\.)(?!.*[eE][0-9])${test.source}`) };
     return tag;
   });
 }

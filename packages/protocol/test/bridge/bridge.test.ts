@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { type PythonChild, spawnPythonChild } from "../../src/bridge/bridge.ts";
 import { findPython } from "../../src/bridge/find-python.ts";
 import { Float, type Message, Pickled } from "../../src/msgpack/value.ts";
@@ -40,52 +40,61 @@ describe.each(["loop", "thread"])("a child that reads in its %s", (mode) => {
     await expect(child.request("echo", { value: 1 })).rejects.toThrow("is gone");
   });
 
-  it("carries sub-messages closed, with large frames, both ways", async () => {
-    const child = await start(mode);
-    const big = new Uint8Array(5_000_000).map((_, i) => i * 7);
-    const sent = [serializedMsgpack(["a"]), pickled(Buffer.from("N."), [big, new Uint8Array(0), big.subarray(0, 10)])];
-    const { value } = await child.request("echo", { value: sent });
-    const [, second] = value as [unknown, Pickled];
-    expect(second).toBeInstanceOf(Pickled);
-    expect(second.frames.map((f) => f.byteLength)).toEqual([5_000_000, 0, 10]);
-    expect(Buffer.compare(second.frames[0], big)).toBe(0);
-  });
+  describe("one child for several tests, as its start takes most of the time", () => {
+    let child: PythonChild;
+    let onMessage: (message: Message) => void = () => undefined;
 
-  it("keeps the order of many messages in both directions", async () => {
-    const seen: unknown[] = [];
-    const child = await start(mode, { onMessage: (message) => seen.push(message.key) });
-    const keys = Array.from({ length: 20_000 }, (_, i) => `key-${i}`);
-    for (const key of keys) child.send({ op: "task", key });
-    await child.request("echo", { value: 1 });
-    expect(seen).toEqual(keys);
-  });
-
-  it("gives the parts of a long reply before the reply", async () => {
-    const child = await start(mode);
-    const parts: unknown[] = [];
-    expect((await child.request("chunks", { n: 5 }, (chunk) => parts.push(chunk.i))).n).toBe(5);
-    expect(parts).toEqual([0, 1, 2, 3, 4]);
-  });
-
-  it("takes messages from many threads", async () => {
-    const keys = new Set<unknown>();
-    const child = await start(mode, { onMessage: (message) => keys.add(message.key) });
-    await child.request("threads", { n: 50 });
-    expect(keys.size).toBe(50);
-  });
-
-  it("asks its parent", async () => {
-    const child: PythonChild = await start(mode, {
-      onMessage: (message: Message) => child.reply(message.id, { y: (message.x as number) + 1 }),
+    beforeAll(async () => {
+      const hooks = { onMessage: (message: Message) => onMessage(message) };
+      child = await spawnPythonChild({ python, module: "bridge_peer", args: [mode], cwd: here, ...hooks });
     });
-    expect((await child.request("ask", { x: 41 })).answer).toBe(42);
-  });
+    afterAll(() => child.close(2000));
 
-  it("reports an exception with the fields of error_message", async () => {
-    const child = await start(mode);
-    const reply = await child.request("fail", {});
-    expect(reply.status).toBe("uncaught-error");
-    expect(reply.exception_text).toBe("ValueError('as asked')");
+    it("carries sub-messages closed, with large frames, both ways", async () => {
+      const big = new Uint8Array(5_000_000).map((_, i) => i * 7);
+      const sent = [
+        serializedMsgpack(["a"]),
+        pickled(Buffer.from("N."), [big, new Uint8Array(0), big.subarray(0, 10)]),
+      ];
+      const { value } = await child.request("echo", { value: sent });
+      const [, second] = value as [unknown, Pickled];
+      expect(second).toBeInstanceOf(Pickled);
+      expect(second.frames.map((f) => f.byteLength)).toEqual([5_000_000, 0, 10]);
+      expect(Buffer.compare(second.frames[0]!, big)).toBe(0);
+    });
+
+    it("keeps the order of many messages in both directions", async () => {
+      const seen: unknown[] = [];
+      onMessage = (message) => seen.push(message.key);
+      const keys = Array.from({ length: 20_000 }, (_, i) => `key-${i}`);
+      for (const key of keys) child.send({ op: "task", key });
+      await child.request("echo", { value: 1 });
+      expect(seen).toEqual(keys);
+    });
+
+    it("gives the parts of a long reply before the reply", async () => {
+      const parts: unknown[] = [];
+      expect((await child.request("chunks", { n: 5 }, (chunk) => parts.push(chunk.i))).n).toBe(5);
+      expect(parts).toEqual([0, 1, 2, 3, 4]);
+    });
+
+    it("takes messages from many threads", async () => {
+      const keys = new Set<unknown>();
+      onMessage = (message) => keys.add(message.key);
+      await child.request("threads", { n: 50 });
+      expect(keys.size).toBe(50);
+    });
+
+    it("asks its parent", async () => {
+      onMessage = (message) => child.reply(message.id, { y: (message.x as number) + 1 });
+      expect((await child.request("ask", { x: 41 })).answer).toBe(42);
+    });
+
+    it("reports an exception with the fields of error_message", async () => {
+      const reply = await child.request("fail", {});
+      expect(reply.status).toBe("uncaught-error");
+      expect(reply.exception_text).toBe("ValueError('as asked')");
+    });
   });
 });
 
@@ -106,7 +115,9 @@ it("passes on what the child prints", async () => {
   const lines: string[] = [];
   const child = await start("loop", { onLine: (stream, line) => lines.push(`${stream}: ${line}`) });
   await child.request("print", {});
-  await vi.waitFor(() => expect(lines.toSorted()).toEqual(["stderr: to stderr", "stdout: to stdout"]));
+  await vi.waitFor(() => expect(lines.toSorted()).toEqual(["stderr: to stderr", "stdout: to stdout"]), {
+    timeout: 60_000,
+  });
 });
 
 it("says why a child does not start", async () => {

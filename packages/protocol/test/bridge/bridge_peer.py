@@ -45,9 +45,7 @@ def main() -> None:
         elif op == "threads":
             n = message["n"]
             threads = [
-                threading.Thread(
-                    target=lambda i=i: bridge.send({"op": "done", "key": f"t-{i}", "pad": b"x" * 100_000})
-                )
+                threading.Thread(target=lambda i=i: bridge.send({"op": "done", "key": f"t-{i}", "pad": b"x" * 100_000}))
                 for i in range(n)
             ]
             for thread in threads:

@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
-  type ConfigValue,
   deserializeConfig,
   formatBytes,
   interpretValue,
@@ -302,6 +301,6 @@ describe("for child processes", () => {
   });
   test("what Python writes, we read", () => {
     const config = loadConfig({ env: {}, paths: [] });
-    expect(deserializeConfig(stock.serialized)).toEqual(config.get("distributed") as ConfigValue);
+    expect(deserializeConfig(stock.serialized)).toEqual(config.get("distributed"));
   });
 });

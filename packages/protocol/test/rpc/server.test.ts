@@ -27,7 +27,7 @@ const handlers: RpcHandlers = {
     gather: ({ who_has }) => who_has.size,
     keys: () => undefined,
     ping: async () => Buffer.from("pong"),
-    get_data: async (_fields, { comm }) => {
+    get_data: async (_fields, { comm }): Promise<typeof DONT_REPLY> => {
       comm.send({ status: "OK", data: new Map() });
       expect(await comm.receive()).toBe("OK");
       return DONT_REPLY;
@@ -145,7 +145,7 @@ test.each([
   ["no op", { data: 1 }],
   ["op is no str", { op: 5 }],
 ])("%s: the connection is dropped", async (_name, message) => {
-  pair.client.send(message as Value);
+  pair.client.send(message);
   await until(() => pair.client.closed, "dropped");
   await served;
   expect(errors[0]![1]).toMatch(/bad message/);

@@ -18,9 +18,7 @@ def name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def certificate(
-    subject: str, key, issuer: str, issuer_key, ca: bool
-) -> x509.Certificate:  # type: ignore[no-untyped-def]
+def certificate(subject: str, key, issuer: str, issuer_key, ca: bool) -> x509.Certificate:  # type: ignore[no-untyped-def]
     return (
         x509.CertificateBuilder()
         .subject_name(name(subject))

@@ -202,10 +202,7 @@ def loads(messages: list[list[str]]) -> Any:
 
 def dumps(items: list[Any]) -> Any:
     """items: [tagged value, compression or null]"""
-    return [
-        dumps_frames(to_python(value), {"compression": compression})
-        for value, compression in items
-    ]
+    return [dumps_frames(to_python(value), {"compression": compression}) for value, compression in items]
 
 
 def forwarded(_: Any) -> Any:

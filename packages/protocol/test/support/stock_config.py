@@ -18,10 +18,7 @@ from distributed.utils import parse_ports
 
 def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            k if isinstance(k, str) else json.dumps(plain(k)): plain(v)
-            for k, v in value.items()
-        }
+        return {k if isinstance(k, str) else json.dumps(plain(k)): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(v) for v in value]
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
@@ -34,7 +31,7 @@ def plain(value: Any) -> Any:
 def attempt(function: Any, *args: Any) -> Any:
     try:
         return {"value": plain(function(*args))}
-    except Exception as e:  # noqa: BLE001
+    except Exception as e:
         return {"error": type(e).__name__}
 
 
@@ -71,9 +68,7 @@ def main() -> None:
         "ports": [attempt(parse_ports, c) for c in cases["ports"]],
         "loads": [attempt(load, c["files"], c["env"]) for c in cases["loads"]],
         "serialized": dask.config.serialize(dask.config.get("distributed")),
-        "deserialized": [
-            plain(dask.config.deserialize(t)) for t in cases["serialized"]
-        ],
+        "deserialized": [plain(dask.config.deserialize(t)) for t in cases["serialized"]],
     }
     json.dump(out, sys.stdout)
 

@@ -94,7 +94,7 @@ async def call(address: str, folder: str | None) -> None:
         ]:
             try:
                 result = await getattr(server, method)(**kwargs)
-            except Exception as e:  # noqa: BLE001
+            except Exception as e:
                 say(op=method, error=type(e).__name__, text=str(e))
             else:
                 say(op=method, result=repr(result))

@@ -40,7 +40,7 @@ function keyed<T>(entries: [Value, T][]): [Value, T][] {
 }
 
 function idOf(value: Value): string {
-  if (Array.isArray(value)) return `[${(value as Value[]).map(idOf).join(",")}]`;
+  if (Array.isArray(value)) return `[${value.map(idOf).join(",")}]`;
   if (value instanceof Uint8Array) return `b${Buffer.from(value).toString("hex")}`;
   return JSON.stringify(value);
 }

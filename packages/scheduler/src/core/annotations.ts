@@ -61,10 +61,10 @@ export function readAnnotations(
       case "resources": {
         if (!(value instanceof Map)) throw new BadMessageError("annotation resources must be a dict");
         resources = new Map();
-        for (const [resource, amount] of value as Map<Value, Value>) {
+        for (const [resource, amount] of value) {
           resources.set(String(resource), asNumber(amount, 0));
         }
-        resourcesOnWire = value as Map<Value, Value>;
+        resourcesOnWire = value;
         if (resources.size === 0) resources = null;
         break;
       }
@@ -92,8 +92,7 @@ export function coerceAddress(state: SchedulerState, name: Value): string | null
   const alias = isHashable(name) ? state.aliases.get(keyId(name)) : undefined;
   if (alias !== undefined) return alias;
   let text: string;
-  if (Array.isArray(name) && name.length === 2)
-    text = `tcp://${String(name[0])}:${String(asNumber(name[1] as Value, 0))}`;
+  if (Array.isArray(name) && name.length === 2) text = `tcp://${String(name[0])}:${String(asNumber(name[1], 0))}`;
   else if (typeof name === "string") text = name;
   else return null;
   if (state.workers.has(text)) return text;

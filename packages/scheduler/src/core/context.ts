@@ -8,7 +8,6 @@ import type { Recommendations } from "./recommendations.ts";
 import type { SchedulerState } from "./state.ts";
 import type { TaskState } from "./task-state.ts";
 import type { TransitionLog } from "./transition-log.ts";
-import type { WorkerState } from "./worker-state.ts";
 
 export interface Context {
   readonly config: CoreConfig;
@@ -53,6 +52,11 @@ export function sendToClient(ctx: Context, cs: ClientState, message: Message): v
   if (cs.connected) ctx.outbox.client(cs.client, message);
 }
 
-export function sendToHolders(ctx: Context, holders: readonly WorkerState[], message: Message): void {
-  for (const ws of holders) sendToWorker(ctx, ws.address, message);
+/** `free-keys` of one task to whoever holds its data. */
+export function freeOnHolders(ctx: Context, ts: TaskState): void {
+  for (const ws of ts.whoHas.items) freeOnWorker(ctx, ws.address, ts);
+}
+
+export function freeOnWorker(ctx: Context, address: string, ts: TaskState): void {
+  if (ctx.state.workers.has(address)) ctx.outbox.freeKey(address, ts.key, ctx.stimulusId);
 }

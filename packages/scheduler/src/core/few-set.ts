@@ -87,5 +87,5 @@ const EMPTY: FewSet<never> = new FewSet<never>([]);
 
 /** The shared empty set. */
 export function emptySet<T>(): FewSet<T> {
-  return EMPTY as unknown as FewSet<T>;
+  return EMPTY;
 }

@@ -1,7 +1,6 @@
 /** Reading fields of messages: a missing or wrong one is a {@link BadMessageError}. */
 import {
   asNumber,
-  Float,
   isKey,
   type Key,
   type Message,
@@ -49,20 +48,9 @@ export function numberField(message: Message, field: string): number {
   return number;
 }
 
-export function mapField(message: Message, field: string): ReadonlyMap<Value, Value> {
-  const value = message[field];
-  if (!(value instanceof Map)) throw new BadMessageError(`${String(message.op)}: field ${field} is not a dict`);
-  return value as ReadonlyMap<Value, Value>;
-}
-
 /** A copy of a value that is kept, holding no part of a larger received buffer. */
 export function keep(value: Value | undefined): Value {
   if (value instanceof Serialized || value instanceof Pickled) return value.compact();
   if (value instanceof Uint8Array) return compactBytes(value);
   return value ?? null;
-}
-
-/** A worker's address and the like from a Python str or number, for texts only. */
-export function textOf(value: Value | undefined): string {
-  return value instanceof Float ? String(value.value) : String(value ?? "");
 }

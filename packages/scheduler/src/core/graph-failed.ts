@@ -29,7 +29,7 @@ export function graphFailed(
       exception: failure.exception,
       traceback: failure.traceback,
     };
-    const ts = ctx.state.tasks.get(keyId(key as Value));
+    const ts = ctx.state.tasks.get(keyId(key));
     if (ts === undefined) reportToClient(ctx, client, message);
     else reportToWanting(ctx, ts, message, client);
   }

@@ -8,7 +8,6 @@ export * from "./few-set.ts";
 export * from "./graph.ts";
 export * from "./heartbeat-interval.ts";
 export * from "./hooks.ts";
-export * from "./key-split.ts";
 export * from "./metadata.ts";
 export * from "./occupancy.ts";
 export * from "./order.ts";

@@ -1,5 +1,5 @@
 /** Messages of the streams to workers and clients (wire protocol §17 and §19). */
-import { float, type Key, type Message, type Value } from "@dask-ts/protocol";
+import { type Key, type Message, type Value } from "@dask-ts/protocol";
 import type { Context } from "./context.ts";
 import type { TaskState } from "./task-state.ts";
 
@@ -17,15 +17,15 @@ export function computeTaskMessage(ctx: Context, ts: TaskState): Message {
     for (const dts of dependencies) {
       const addresses: string[] = [];
       for (const ws of dts.whoHas.items) addresses.push(ws.address);
-      holders.set(dts.key as Value, addresses);
-      sizes.set(dts.key as Value, dts.nbytes);
+      holders.set(dts.key, addresses);
+      sizes.set(dts.key, dts.nbytes);
     }
     whoHas = holders;
     nbytes = sizes;
   }
   return {
     op: "compute-task",
-    key: ts.key as Value,
+    key: ts.key,
     run_id: ts.runId,
     priority: [ts.p0, ts.p1, ts.p2],
     stimulus_id: computeStimulusId(ctx.now),
@@ -52,14 +52,14 @@ function computeStimulusId(now: number): string {
 }
 
 export function freeKeys(keys: readonly Key[], stimulusId: string): Message {
-  return { op: "free-keys", keys: keys as readonly Value[], stimulus_id: stimulusId };
+  return { op: "free-keys", keys: keys, stimulus_id: stimulusId };
 }
 
 /** `task-erred` of a task, with the exception of the one to blame. */
 export function taskErred(ts: TaskState, failing: TaskState): Message {
   return {
     op: "task-erred",
-    key: ts.key as Value,
+    key: ts.key,
     exception: failing.error?.exception ?? null,
     traceback: failing.error?.traceback ?? null,
   };
@@ -69,7 +69,7 @@ export function taskErred(ts: TaskState, failing: TaskState): Message {
 export function taskReport(ts: TaskState): Message | undefined {
   switch (ts.state) {
     case "forgotten":
-      return { op: "cancelled-keys", keys: [ts.key as Value], reason: "already forgotten" };
+      return { op: "cancelled-keys", keys: [ts.key], reason: "already forgotten" };
     case "memory":
       return { op: "key-in-memory", key: ts.key as Value };
     case "erred":
@@ -77,9 +77,4 @@ export function taskReport(ts: TaskState): Message | undefined {
     default:
       return undefined;
   }
-}
-
-/** A time or duration, which Python takes for a float. */
-export function seconds(value: number): Value {
-  return float(value);
 }

@@ -13,16 +13,16 @@ export class MetadataTree {
     if (last === undefined) return;
     let level = this.root;
     for (const key of path.slice(0, -1)) {
-      const id = keyId(key as Value);
+      const id = keyId(key);
       const known = level.get(id)?.[1];
       if (known instanceof Branch) level = known.entries;
       else {
-        const branch = new Branch(known instanceof Map ? (known as Map<Value, Value>) : undefined);
+        const branch = new Branch(known instanceof Map ? known : undefined);
         level.set(id, [key, branch as unknown as Value]);
         level = branch.entries;
       }
     }
-    level.set(keyId(last as Value), [last, value]);
+    level.set(keyId(last), [last, value]);
   }
 
   /** undefined where the path leads nowhere. */
@@ -30,9 +30,9 @@ export class MetadataTree {
     let level: Map<string, [Key, Value]> | undefined = this.root;
     let value: Value | undefined = asMap(this.root);
     for (const key of path) {
-      const id = keyId(key as Value);
+      const id = keyId(key);
       if (level !== undefined) value = level.get(id)?.[1];
-      else if (value instanceof Map) value = lookUp(value as Map<Value, Value>, id);
+      else if (value instanceof Map) value = lookUp(value, id);
       else return undefined;
       if (value === undefined) return undefined;
       level = value instanceof Branch ? value.entries : undefined;
@@ -59,10 +59,7 @@ class Branch {
 function asMap(level: Map<string, [Key, Value]>): Map<Value, Value> {
   const result = new Map<Value, Value>();
   for (const [key, value] of level.values()) {
-    result.set(
-      key as Value,
-      (value as unknown) instanceof Branch ? asMap((value as unknown as Branch).entries) : value,
-    );
+    result.set(key, (value as unknown) instanceof Branch ? asMap((value as unknown as Branch).entries) : value);
   }
   return result;
 }
@@ -79,7 +76,7 @@ export class TaskMetadataCollector {
   readonly state: Map<Key, string> = new Map();
   private readonly ctx: Context;
   private readonly onUpdateGraph: UpdateGraphListener = (_client, keys) => {
-    for (const key of keys) this.keys.add(keyId(key as Value));
+    for (const key of keys) this.keys.add(keyId(key));
   };
   private readonly onTransition: TransitionListener = (ts, _start, finish) => {
     if (finish !== State.memory && finish !== State.erred) return;

@@ -1,6 +1,5 @@
 /** What RPC handlers read. Addresses may be aliases; unknown workers are left out or answered as Dask does. */
-import { asNumber, type Key, keyId, type Value } from "@dask-ts/protocol";
-import { keySplit } from "./key-split.ts";
+import { asNumber, type Key, keyId, keySplit, type Value } from "@dask-ts/protocol";
 import { UnknownKeyError } from "./errors.ts";
 import { totalOccupancy } from "./occupancy.ts";
 import type { SchedulerState } from "./state.ts";
@@ -13,7 +12,7 @@ export function whoHas(state: SchedulerState, keys: readonly Key[] | null): Map<
   const result = new Map<Key, string[]>();
   const addresses = (ts: TaskState | undefined): string[] => ts?.whoHas.items.map((ws) => ws.address) ?? [];
   if (keys === null) for (const ts of state.tasks.values()) result.set(ts.key, addresses(ts));
-  else for (const key of keys) result.set(key, addresses(state.taskOf(key as Value)));
+  else for (const key of keys) result.set(key, addresses(state.taskOf(key)));
   return result;
 }
 
@@ -70,7 +69,7 @@ export function nbytes(state: SchedulerState, keys: readonly Key[] | null, summa
     for (const ts of state.tasks.values()) if (ts.nbytes >= 0) add(ts);
   } else {
     for (const key of keys) {
-      const ts = state.taskOf(key as Value);
+      const ts = state.taskOf(key);
       if (ts === undefined) throw new UnknownKeyError(key);
       add(ts);
     }
@@ -81,7 +80,7 @@ export function nbytes(state: SchedulerState, keys: readonly Key[] | null, summa
 /** Scheduler.get_task_status: null for unknown keys. */
 export function taskStatus(state: SchedulerState, keys: readonly Key[]): Map<Key, string | null> {
   const result = new Map<Key, string | null>();
-  for (const key of keys) result.set(key, state.taskOf(key as Value)?.state ?? null);
+  for (const key of keys) result.set(key, state.taskOf(key)?.state ?? null);
   return result;
 }
 
@@ -109,7 +108,7 @@ export function prefixStates(state: SchedulerState): Map<string, Map<string, num
 /** Client.get_error_cause's question: the key to blame, or null. */
 export function errorCause(state: SchedulerState, keys: readonly Key[]): Key | null {
   for (const key of keys) {
-    const blame = state.taskOf(key as Value)?.exceptionBlame;
+    const blame = state.taskOf(key)?.exceptionBlame;
     if (blame) return blame.key;
   }
   return null;
@@ -119,8 +118,8 @@ export function errorCause(state: SchedulerState, keys: readonly Key[]): Key | n
 export function workerMemory(ws: WorkerState): MemoryState {
   const process = asNumber(ws.metrics.get("memory"), 0);
   const spilledBytes = ws.metrics.get("spilled_bytes");
-  const inMemory = spilledBytes instanceof Map ? asNumber(spilledBytes.get("memory") as Value, 0) : 0;
-  const onDisk = spilledBytes instanceof Map ? asNumber(spilledBytes.get("disk") as Value, 0) : 0;
+  const inMemory = spilledBytes instanceof Map ? asNumber(spilledBytes.get("memory"), 0) : 0;
+  const onDisk = spilledBytes instanceof Map ? asNumber(spilledBytes.get("disk"), 0) : 0;
   const managed = Math.min(process, Math.max(0, ws.nbytes - inMemory));
   return {
     process,

@@ -122,7 +122,7 @@ function reinsert<T extends Sender | Recipient>(sides: T[], side: T): void {
 }
 
 /** MemoryState by the name of its attribute; bytes. */
-export function memoryMeasure(memory: MemoryState, measure: string): number {
+function memoryMeasure(memory: MemoryState, measure: string): number {
   const unmanaged = Math.max(0, memory.process - memory.managed);
   switch (measure) {
     case "process":

@@ -1,5 +1,5 @@
 /** Scheduler.report and report_on_key: telling clients. */
-import { type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
+import { type Key, keyId, type Message } from "@dask-ts/protocol";
 import { type Context, sendToClient } from "./context.ts";
 import { taskReport } from "./messages.ts";
 import type { TaskState } from "./task-state.ts";
@@ -26,10 +26,10 @@ export function reportTask(ctx: Context, ts: TaskState, client: string | null): 
 }
 
 export function reportKey(ctx: Context, key: Key, client: string | null): void {
-  const ts = ctx.state.tasks.get(keyId(key as Value));
+  const ts = ctx.state.tasks.get(keyId(key));
   if (ts !== undefined) reportTask(ctx, ts, client);
   else {
-    const message: Message = { op: "cancelled-keys", keys: [key as Value] };
+    const message: Message = { op: "cancelled-keys", keys: [key] };
     if (client === null) reportToAll(ctx, message);
     else reportToClient(ctx, client, message);
   }

@@ -28,7 +28,7 @@ export class Restrictions {
     this.workers = workers;
     this.hosts = hosts;
     this.resources = resources;
-    this.resourcesOnWire = resourcesOnWire ?? (resources as ReadonlyMap<Value, Value> | null);
+    this.resourcesOnWire = resourcesOnWire ?? resources;
     this.loose = loose;
   }
 

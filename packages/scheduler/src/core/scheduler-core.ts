@@ -132,7 +132,7 @@ export class SchedulerCore implements SchedulerCoreApi, Context {
     now: number,
   ): void {
     beginEvent(this, `update-data-${now}`, now);
-    updateData(this, whoHas as ReadonlyMap<Value, Value>, nbytes as ReadonlyMap<Value, Value>, client);
+    updateData(this, whoHas, nbytes, client);
     this.validate();
   }
 
@@ -183,10 +183,10 @@ export class SchedulerCore implements SchedulerCoreApi, Context {
 
   setRestrictions(restrictions: ReadonlyMap<Key, readonly string[] | null>): void {
     for (const key of restrictions.keys()) {
-      if (this.state.taskOf(key as Value) === undefined) throw new UnknownKeyError(key);
+      if (this.state.taskOf(key) === undefined) throw new UnknownKeyError(key);
     }
     for (const [key, workers] of restrictions) {
-      const ts = this.state.taskOf(key as Value);
+      const ts = this.state.taskOf(key);
       if (ts === undefined) continue;
       const old = ts.restrictions;
       const named = workers === null || workers.length === 0 ? null : new Set(workers);

@@ -1,8 +1,7 @@
 /** distributed.scheduler.SchedulerState: all that the scheduler knows, with the indexes that keep it cheap. */
-import { type Key, keyId, type Pickled, type Value } from "@dask-ts/protocol";
+import { type Key, keyId, keySplit, keySplitGroup, type Pickled, type Value } from "@dask-ts/protocol";
 import { ClientState } from "./client-state.ts";
 import type { CoreConfig } from "./config.ts";
-import { keySplit, keySplitGroup } from "./key-split.ts";
 import { MetadataTree } from "./metadata.ts";
 import { PriorityQueue } from "./priority-queue.ts";
 import { SlotHeap } from "./slot-heap.ts";

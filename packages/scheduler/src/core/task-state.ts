@@ -107,7 +107,7 @@ export class TaskState {
   }
 
   get state(): TaskStateName {
-    return TASK_STATES[this.code] as TaskStateName;
+    return TASK_STATES[this.code];
   }
 
   get prefix(): TaskPrefix {

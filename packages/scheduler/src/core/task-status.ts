@@ -36,5 +36,5 @@ export function noTasks(): number[] {
 }
 
 export function stateName(code: StateCode): TaskStateName {
-  return TASK_STATES[code] as TaskStateName;
+  return TASK_STATES[code];
 }

@@ -263,7 +263,7 @@ class GraphUpdate {
     const { state } = this.ctx;
     const { submittingTask, fifoTimeout } = this.request;
     if (submittingTask !== null) {
-      const ts = state.taskOf(submittingTask as Value);
+      const ts = state.taskOf(submittingTask);
       // Dask takes the first part of the submitting task's priority here, not its generation.
       return ts?.hasPriority ? ts.p0 - 0.01 : state.generation;
     }
@@ -349,7 +349,7 @@ class GraphUpdate {
         yield* this.pause();
         if (this.clientGone) return missing;
       }
-      const ts = ctx.state.tasks.get(keyId(key as Value));
+      const ts = ctx.state.tasks.get(keyId(key));
       if (ts === undefined) missing.push(key);
       else {
         desire(ctx, ts, cs);
@@ -363,7 +363,7 @@ class GraphUpdate {
     const { actors } = this.request;
     if (actors === null || actors === false) return;
     for (const key of actors === true ? this.request.keys : actors) {
-      const ts = this.ctx.state.taskOf(key as Value);
+      const ts = this.ctx.state.taskOf(key);
       if (ts !== undefined) ts.actor = true;
     }
   }
@@ -528,7 +528,7 @@ function reachableTasks(graph: Graph, keys: readonly Key[]): Uint8Array {
   const reachable = new Uint8Array(graph.ids.length);
   const stack: number[] = [];
   for (const key of keys) {
-    const i = numbers.get(keyId(key as Value));
+    const i = numbers.get(keyId(key));
     if (i !== undefined) stack.push(i);
   }
   for (let i = stack.pop(); i !== undefined; i = stack.pop()) {

@@ -9,5 +9,13 @@ import { Shuffle } from "./shuffle.ts";
 import { Variables } from "./variables.ts";
 
 export function standardExtensions(): SchedulerExtension[] {
-  return [new Queues(), new Variables(), new Semaphores(), new MultiLocks(), new Events(), new Publish(), new Shuffle()];
+  return [
+    new Queues(),
+    new Variables(),
+    new Semaphores(),
+    new MultiLocks(),
+    new Events(),
+    new Publish(),
+    new Shuffle(),
+  ];
 }

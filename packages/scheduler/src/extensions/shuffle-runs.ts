@@ -173,7 +173,7 @@ export class ShuffleRuns {
     for (const address of run.participants) {
       // Ahead of the event's other messages: a transfer that starts anew must not find the old run.
       if (state.workers.has(address)) {
-        outbox.worker(address, { op: "shuffle-fail", shuffle_id: run.id, run_id: run.runId, message });
+        outbox.workerFirst(address, { op: "shuffle-fail", shuffle_id: run.id, run_id: run.runId, message });
       }
     }
   }

@@ -4,7 +4,6 @@ import { occupancyOf } from "../core/occupancy.ts";
 import type { TaskState } from "../core/task-state.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "../server/context.ts";
-import { formatRecord } from "../server/log.ts";
 import { taskDetails } from "../server/task-details.ts";
 import { escapeHtml, link, page, table } from "./page.ts";
 import type { HttpReply, Route } from "./server.ts";
@@ -19,7 +18,7 @@ export function infoRoutes(ctx: SchedulerContext): Route[] {
     { path: /^info\/?$/, handle: () => ({ status: 302, location: "info/main/workers.html" }) },
     { path: /^info\/main\/workers\.html$/, handle: () => workersPage(ctx) },
     { path: /^info\/main\/exceptions\.html$/, handle: () => exceptionsPage(ctx) },
-    { path: /^info\/main\/logs\.html$/, handle: () => logsPage("Scheduler logs", ctx.log.records().map(formatRecord)) },
+    { path: /^info\/main\/logs\.html$/, handle: () => logsPage("Scheduler logs", ctx.logs.lines().reverse()) },
     { path: /^info\/worker\/(.+)\.html$/, handle: (_, [name]) => onWorker(ctx, name, (ws) => workerPage(ws)) },
     { path: /^info\/task\/(.+)\.html$/, handle: (_, [name]) => onTask(ctx, name, (ts) => taskPage(ctx, ts)) },
     {

@@ -1,6 +1,6 @@
 /** Where the scheduler listens, by its options. */
 import { addressFromUserArgs, getAddressHost } from "@dask-ts/protocol";
-import type { SchedulerOptions } from "./scheduler.ts";
+import type { SchedulerOptions } from "./options.ts";
 import type { SchedulerSettings } from "./settings.ts";
 
 export const DEFAULT_PORT = 8786;

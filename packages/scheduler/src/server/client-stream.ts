@@ -13,6 +13,7 @@ import {
 } from "@dask-ts/protocol";
 import type { SchedulerContext, StreamHandler } from "./context.ts";
 import { stringField } from "./fields.ts";
+import { batchOf, logged, streamHandlers } from "./stream-batches.ts";
 import { onUpdateGraph } from "./update-graph.ts";
 import { versionWarning } from "./versions.ts";
 
@@ -21,7 +22,7 @@ export function clientRegistration(ctx: SchedulerContext): RpcHandlers {
 }
 
 function registerClient(ctx: SchedulerContext): RpcHandler {
-  const extensionOps = collectStreamHandlers(ctx);
+  const extensionOps = streamHandlers(ctx, "clientStreamHandlers");
   return (fields, { comm }) => {
     const client = stringField(fields, "client");
     const versions = fields["versions"] ?? new Map<Value, Value>();
@@ -104,7 +105,7 @@ function clientListener(
 }
 
 /** Scheduler.remove_client; once per registration. */
-export function removeClient(ctx: SchedulerContext, client: string): void {
+function removeClient(ctx: SchedulerContext, client: string): void {
   if (!ctx.core.state.clients.has(client)) return;
   if (ctx.status === "running") ctx.log.info(`Remove client ${client}`);
   ctx.apply((core, now) => core.removeClient(client, now));
@@ -115,39 +116,7 @@ export function removeClient(ctx: SchedulerContext, client: string): void {
   });
 }
 
-/** The elements of a batch: an array, or a single message. */
-export function batchOf(batch: Value, peer: string): readonly Value[] {
-  if (Array.isArray(batch)) return batch;
-  if (isMessage(batch)) return [batch];
-  throw new ProtocolError(`a batch of ${peer} that is neither an array nor a map`);
-}
-
-/** Runs a listener; what it throws closes the peer's stream, after a line in the log. */
-export function logged(
-  ctx: SchedulerContext,
-  peer: string,
-  work: () => Promise<void> | undefined,
-): Promise<void> | undefined {
-  const report = (error: unknown): never => {
-    ctx.log.error(`A message from ${peer} could not be handled; its stream is closed`, error);
-    throw error;
-  };
-  try {
-    return work()?.catch(report);
-  } catch (error) {
-    return report(error);
-  }
-}
-
 function clientOf(message: Message, client: string): string {
   const named = message["client"];
   return typeof named === "string" ? named : client;
-}
-
-function collectStreamHandlers(ctx: SchedulerContext): ReadonlyMap<string, StreamHandler> {
-  const handlers = new Map<string, StreamHandler>();
-  for (const extension of ctx.extensions) {
-    for (const [op, handler] of Object.entries(extension.clientStreamHandlers ?? {})) handlers.set(op, handler);
-  }
-  return handlers;
 }

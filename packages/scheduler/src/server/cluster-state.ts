@@ -4,6 +4,7 @@ import { broadcast } from "./broadcast.ts";
 import type { SchedulerContext } from "./context.ts";
 import { workerIdentity } from "./identity.ts";
 import { taskDetails } from "./task-details.ts";
+import { transitionRow } from "./transition-row.ts";
 import { eventsOnWire } from "./events.ts";
 
 /** @param exclude names of parts to leave out. */
@@ -42,19 +43,7 @@ function schedulerState(ctx: SchedulerContext): Map<Value, Value> {
     ["status", ctx.status],
     ["thread_id", 0],
     ["transition_counter", state.transitionCounter],
-    [
-      "transition_log",
-      ctx.core.log
-        .entries()
-        .map(({ key, start, finish, recommendations, stimulusId, time }) => [
-          key as Value,
-          start,
-          finish,
-          new Map(recommendations.map(([rec, target]) => [rec as Value, target])),
-          stimulusId,
-          float(time),
-        ]),
-    ],
+    ["transition_log", ctx.core.log.entries().map(transitionRow)],
     ["tasks", new Map([...state.tasks.values()].map((ts) => [ts.key as Value, taskDetails(ts)]))],
     [
       "task_groups",

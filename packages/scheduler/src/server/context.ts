@@ -1,10 +1,9 @@
 /** What handlers, streams, extensions and HTTP routes work with: the core and the means to act on its behalf. */
-import type { Config, ConnectionPool, Message, RpcHandler, Value } from "@dask-ts/protocol";
+import type { Config, ConnectionPool, Logger, LogRing, Message, RpcHandler, Value } from "@dask-ts/protocol";
 import type { SchedulerCore } from "../core/scheduler-core.ts";
 import type { GraphHostPool } from "../graph-host/graph-host-pool.ts";
 import type { EventBroker } from "./events.ts";
 import type { Identity } from "./identity.ts";
-import type { Log } from "./log.ts";
 import type { SchedulerSettings } from "./settings.ts";
 import type { PeerStreams } from "./streams.ts";
 import type { WorkerVersions } from "./versions.ts";
@@ -13,7 +12,8 @@ export interface SchedulerContext {
   readonly core: SchedulerCore;
   readonly config: Config;
   readonly settings: SchedulerSettings;
-  readonly log: Log;
+  readonly log: Logger;
+  readonly logs: LogRing;
   /** Calls to workers and nannies. */
   readonly pool: ConnectionPool;
   readonly streams: PeerStreams;

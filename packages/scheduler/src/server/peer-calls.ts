@@ -20,7 +20,7 @@ export function isConnectionError(error: unknown): boolean {
 }
 
 /** A reply that is a map, as plain fields. */
-export function replyFields(reply: Value, op: string, address: string): Message {
+function replyFields(reply: Value, op: string, address: string): Message {
   if (isMessage(reply)) return reply;
   throw new Error(`${address} answered ${op} with something that is no map`);
 }

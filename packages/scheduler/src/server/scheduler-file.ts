@@ -1,9 +1,10 @@
 /** Message values as JSON, for the scheduler file and the HTTP routes. */
+import { renameSync, writeFileSync } from "node:fs";
 import { Float, formatKey, isKey, type Value } from "@dask-ts/protocol";
 import type { Identity } from "./identity.ts";
 
 /** `--scheduler-file`: `json.dump(identity, indent=2)`. */
-export function formatIdentityJson(identity: Identity): string {
+function formatIdentityJson(identity: Identity): string {
   return JSON.stringify(toJson(identity), null, 2);
 }
 
@@ -30,4 +31,11 @@ export function toJson(value: Value | undefined): unknown {
   if (value instanceof Uint8Array) return Buffer.from(value).toString("base64");
   if (Object.getPrototypeOf(value) !== Object.prototype) return null;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toJson(item as Value)]));
+}
+
+/** Writes the identity in one piece: who waits for the file never reads half of it. */
+export function writeSchedulerFile(path: string, identity: Identity): void {
+  const unfinished = `${path}.${process.pid}.tmp`;
+  writeFileSync(unfinished, formatIdentityJson(identity));
+  renameSync(unfinished, path);
 }

@@ -1,11 +1,12 @@
 /** The scheduler: listens, serves clients and workers, and closes. Decisions are the core's; IO is here. */
 import { randomUUID } from "node:crypto";
-import { rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import {
   type Comm,
   COMMON_RPC,
   type Config,
   ConnectionPool,
+  describeError,
   fieldChecker,
   findPython,
   getAddressHost,
@@ -13,12 +14,13 @@ import {
   listen,
   type Listener,
   loadConfig,
+  Logger,
+  LogRing,
   normalizeAddress,
   resolveAddress,
   type RpcHandlers,
   SCHEDULER_RPC,
   serveComm,
-  type TlsSettings,
   type Value,
 } from "@dask-ts/protocol";
 import { SchedulerCore } from "../core/scheduler-core.ts";
@@ -30,10 +32,11 @@ import { contactHost, DEFAULT_PORT, startAddresses } from "./addresses.ts";
 import { EventBroker } from "./events.ts";
 import { schedulerHandlers } from "./handlers/table.ts";
 import { type Identity, schedulerIdentity } from "./identity.ts";
-import { describeError, Log, logChildLine, type LogSink } from "./log.ts";
+import { logChildLine } from "./graph-host-log.ts";
 import { Plugins } from "./nanny-registration.ts";
+import type { SchedulerOptions } from "./options.ts";
 import { readSettings, type SchedulerSettings } from "./settings.ts";
-import { formatIdentityJson } from "./scheduler-file.ts";
+import { writeSchedulerFile } from "./scheduler-file.ts";
 import { schedulerView } from "./scheduler-view.ts";
 import { PeerStreams } from "./streams.ts";
 import { Timers } from "./timers.ts";
@@ -42,44 +45,13 @@ import { restartWorkers } from "./restart-workers.ts";
 
 const DEFAULT_DASHBOARD_ADDRESS = ":8787";
 
-/** What the command line, or an embedder, says. What is left out comes from the configuration, then from Dask. */
-export interface SchedulerOptions {
-  /** IP, host name, or URI (`tcp://host:8786`). Lists listen on several addresses at once. */
-  readonly host?: string | readonly (string | null)[] | null | undefined;
-  /** Default 8786; 0 takes a free one. */
-  readonly port?: number | readonly number[] | null | undefined;
-  readonly interface?: string | readonly (string | null)[] | null | undefined;
-  /** `tcp`, `tls`; default from `distributed.comm.default-scheme`. */
-  readonly protocol?: string | readonly (string | null)[] | null | undefined;
-  readonly contactAddress?: string | null | undefined;
-  readonly tls?: TlsSettings | undefined;
-  /** `:8787`, `host:port`; null for no HTTP server at all. */
-  readonly dashboardAddress?: string | null | undefined;
-  /** False leaves out `/`, `/status` and the other pages for people. */
-  readonly dashboard?: boolean | undefined;
-  readonly dashboardPrefix?: string | undefined;
-  /** Seconds. */
-  readonly idleTimeout?: number | null | undefined;
-  readonly workerTtl?: number | null | undefined;
-  readonly allowedFailures?: number | undefined;
-  readonly validate?: boolean | undefined;
-  /** Where the identity is written as JSON; removed when the scheduler closes. */
-  readonly schedulerFile?: string | undefined;
-  readonly config?: Config | undefined;
-  /** The interpreter of the graph host; default as `findPython`. */
-  readonly python?: string | undefined;
-  /** Graph hosts; default 1. */
-  readonly graphHosts?: number | undefined;
-  readonly log?: LogSink | undefined;
-  readonly extensions?: readonly SchedulerExtension[] | undefined;
-}
-
 export class Scheduler implements SchedulerContext {
   readonly id: string = `Scheduler-${randomUUID()}`;
   readonly core: SchedulerCore;
   readonly config: Config;
   readonly settings: SchedulerSettings;
-  readonly log: Log;
+  readonly log: Logger;
+  readonly logs: LogRing;
   readonly pool: ConnectionPool;
   readonly streams: PeerStreams;
   readonly broker: EventBroker;
@@ -106,7 +78,8 @@ export class Scheduler implements SchedulerContext {
     this.#options = options;
     this.config = options.config ?? loadConfig({ env: process.env });
     this.settings = readSettings(this.config, options);
-    this.log = new Log("distributed.scheduler", options.log, this.settings.logLength);
+    this.logs = new LogRing(this.settings.logLength);
+    this.log = new Logger("distributed.scheduler", this.logs.sink, ...(options.log === undefined ? [] : [options.log]));
     this.started = this.now();
     this.core = new SchedulerCore(this.settings.core, this.started);
     this.streams = new PeerStreams(this.log.named("distributed.batched"));
@@ -272,7 +245,7 @@ export class Scheduler implements SchedulerContext {
     for (const extension of this.extensions) await extension.start?.(this);
     this.#startTimers();
     this.status = "running";
-    if (options.schedulerFile) writeFileSync(options.schedulerFile, formatIdentityJson(this.identity()));
+    if (options.schedulerFile) writeSchedulerFile(options.schedulerFile, this.identity());
   }
 
   async #listen(address: string): Promise<Listener> {

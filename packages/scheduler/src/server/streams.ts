@@ -1,9 +1,13 @@
 /** The batched streams to clients and workers, and the way from the core's outbox to them. */
-import { BatchedSend, type Comm, type Message } from "@dask-ts/protocol";
-import type { Log } from "./log.ts";
+import { BatchedSend, type Comm, type Logger, type Message } from "@dask-ts/protocol";
 
-/** wire-protocol.md §10 */
+/** wire-protocol.md §10. A client that is told of thousands of results a second gets them in larger batches. */
 const CLIENT_INTERVAL_MS = 2;
+const CLIENT_MAX_INTERVAL_MS = 8;
+/**
+ * At the end of each turn, which measured no dearer than 1, 2 or 5 ms (benchmarks/RESULTS.md): how much goes into a batch
+ * is up to how much the worker reports at once, and a worker that waits does nothing.
+ */
 const WORKER_INTERVAL_MS = 0;
 /** A peer that has not taken this much is slow enough to be worth a line in the log. */
 const HIGH_WATER_BYTES = 256 * 2 ** 20;
@@ -43,14 +47,14 @@ export class PeerStreams {
   readonly workers: Map<string, WorkerStream> = new Map();
   /** Streams of removed workers whose comm is still open. */
   readonly leaving: Set<WorkerStream> = new Set();
-  readonly #log: Log;
+  readonly #log: Logger;
 
-  constructor(log: Log) {
+  constructor(log: Logger) {
     this.#log = log;
   }
 
   addClient(client: string, comm: Comm): BatchedSend {
-    const send = this.#batched(comm, CLIENT_INTERVAL_MS, `client ${client}`);
+    const send = this.#batched(comm, CLIENT_INTERVAL_MS, `client ${client}`, CLIENT_MAX_INTERVAL_MS);
     this.clients.set(client, send);
     return send;
   }
@@ -85,8 +89,9 @@ export class PeerStreams {
     }
   }
 
-  #batched(comm: Comm, intervalMs: number, who: string): BatchedSend {
+  #batched(comm: Comm, intervalMs: number, who: string, maxIntervalMs: number = intervalMs): BatchedSend {
     return new BatchedSend(comm, intervalMs, {
+      maxIntervalMs,
       highWaterBytes: HIGH_WATER_BYTES,
       onHighWater: (bytes) => this.#log.warning(`${bytes} bytes wait to be taken by ${who}`),
       onError: (error) => this.#log.error(`a message to ${who} could not be sent; its stream is closed`, error),

@@ -16,10 +16,10 @@ import {
 } from "@dask-ts/protocol";
 import { heartbeatInterval } from "../core/heartbeat-interval.ts";
 import type { WorkerRegistration, WorkerStatus } from "../core/worker-state.ts";
-import { batchOf, logged } from "./client-stream.ts";
 import type { SchedulerContext, StreamHandler } from "./context.ts";
 import { pythonError } from "./exceptions.ts";
 import { flagField, mapField, optionalMap, optionalNumber, optionalString, stringField } from "./fields.ts";
+import { batchOf, logged, streamHandlers } from "./stream-batches.ts";
 import type { WorkerStream } from "./streams.ts";
 import { versionWarning } from "./versions.ts";
 
@@ -28,7 +28,7 @@ export function workerRegistration(ctx: SchedulerContext): RpcHandlers {
 }
 
 function registerWorker(ctx: SchedulerContext): RpcHandler {
-  const extensionOps = collectStreamHandlers(ctx);
+  const extensionOps = streamHandlers(ctx, "workerStreamHandlers");
   return async (fields, { comm }) => {
     const given = stringField(fields, "address");
     const resolve = flagField(fields, "resolve_address", true);
@@ -139,12 +139,4 @@ export function readResources(value: Value): ReadonlyMap<string, number> {
     resources.set(name, asNumber(amount, 0));
   }
   return resources;
-}
-
-function collectStreamHandlers(ctx: SchedulerContext): ReadonlyMap<string, StreamHandler> {
-  const handlers = new Map<string, StreamHandler>();
-  for (const extension of ctx.extensions) {
-    for (const [op, handler] of Object.entries(extension.workerStreamHandlers ?? {})) handlers.set(op, handler);
-  }
-  return handlers;
 }

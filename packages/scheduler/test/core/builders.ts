@@ -150,7 +150,7 @@ export class TestCore {
   finish(name: string, key: Key, options: { nbytes?: number; duration?: number; runId?: number } = {}): void {
     this.fromWorker(name, {
       op: "task-finished",
-      key: key as Value,
+      key: key,
       run_id: options.runId ?? this.task(key).runId,
       nbytes: options.nbytes ?? 10,
       type: new Uint8Array([1]),
@@ -170,9 +170,9 @@ export class TestCore {
   err(name: string, key: Key, runId?: number): void {
     this.fromWorker(name, {
       op: "task-erred",
-      key: key as Value,
+      key: key,
       run_id: runId ?? this.task(key).runId,
-      exception: `error of ${keyId(key as Value)}`,
+      exception: `error of ${keyId(key)}`,
       traceback: "traceback",
       exception_text: "text",
       traceback_text: "",
@@ -180,17 +180,17 @@ export class TestCore {
   }
 
   release(...keys: Key[]): void {
-    this.fromClient({ op: "client-releases-keys", keys: keys as Value[] });
+    this.fromClient({ op: "client-releases-keys", keys: keys });
   }
 
   task(key: Key): TaskState {
-    const ts = this.core.state.tasks.get(keyId(key as Value));
-    if (ts === undefined) throw new Error(`no task ${keyId(key as Value)}`);
+    const ts = this.core.state.tasks.get(keyId(key));
+    if (ts === undefined) throw new Error(`no task ${keyId(key)}`);
     return ts;
   }
 
   has(key: Key): boolean {
-    return this.core.state.tasks.has(keyId(key as Value));
+    return this.core.state.tasks.has(keyId(key));
   }
 
   /** State of each task by id. */

@@ -2,9 +2,9 @@
 
     python record_order.py OUT.json
 
-Every graph is a list with the dependencies of each task, and the pressure of the original's order: the largest number of
-results held at any time, and the sum over time, when tasks run one after the other and a result is dropped as soon as all
-of its dependents have run.
+Every graph is a list with the dependencies of each task, and the pressure of the original's order: the largest number
+of results held at any time, and the sum over time, when tasks run one after the other and a result is dropped as soon
+as all of its dependents have run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import warnings
 import dask
 import dask.array as da
 from dask._task_spec import Task
-from dask.base import collections_to_expr
 from dask.order import order
 
 warnings.simplefilter("ignore")
@@ -129,14 +128,18 @@ def graphs():
     yield "narrow stencil", from_deps(stencil(40, 4))
     yield "chains", from_deps([[] if i % 7 == 0 else [i - 1] for i in range(140)])
     yield "broadcast", from_deps([[]] + [[0] for _ in range(20)] + [[0, i] for i in range(1, 21)])
-    yield "diamonds", from_deps([d for i in range(0, 80, 4) for d in ([[i - 1] if i else [], [i], [i], [i + 1, i + 2]])])
+    yield (
+        "diamonds",
+        from_deps([d for i in range(0, 80, 4) for d in ([[i - 1] if i else [], [i], [i], [i + 1, i + 2]])]),
+    )
     for seed in range(25):
         rng = random.Random(seed)
         n = rng.randint(30, 150)
         reach = rng.choice([3, 8, 30, n])
         most = rng.choice([1, 2, 3])
-        yield f"random {seed}", from_deps(
-            [rng.sample(range(max(0, i - reach), i), min(i, reach, rng.randint(0, most))) for i in range(n)]
+        yield (
+            f"random {seed}",
+            from_deps([rng.sample(range(max(0, i - reach), i), min(i, reach, rng.randint(0, most))) for i in range(n)]),
         )
     for seed in range(15):
         rng = random.Random(100 + seed)

@@ -360,11 +360,11 @@ function simulate(seed: number): void {
   test.expectEmpty();
 }
 
-const SEEDS = 300;
+const SEEDS = Number(process.env.CORE_SEEDS ?? 100);
 const ONLY = process.env.CORE_SEED;
 
 describe("random clusters", () => {
-  it("keep every invariant, finish or fail what is wanted, and forget the rest", { timeout: 120_000 }, () => {
+  it("keep every invariant, finish or fail what is wanted, and forget the rest", () => {
     for (
       let seed = ONLY === undefined ? 1 : Number(ONLY);
       seed <= (ONLY === undefined ? SEEDS : Number(ONLY));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import fc from "fast-check";
-import { emptySet, FewSet, keySplit, keySplitGroup, State, TaskState, WorkerState } from "../../src/core/index.ts";
+import * as fc from "fast-check";
+import { emptySet, FewSet, State, TaskState, WorkerState } from "../../src/core/index.ts";
 import { PriorityQueue } from "../../src/core/priority-queue.ts";
 import { sortByPriority } from "../../src/core/priority-sort.ts";
 import { SlotHeap } from "../../src/core/slot-heap.ts";
@@ -130,39 +130,5 @@ describe("workers in order", () => {
       }),
       { numRuns: 60 },
     );
-  });
-});
-
-describe("key_split", () => {
-  // Answers of dask.utils.key_split and distributed.utils.key_split_group.
-  it.each([
-    ["x", "x", "x"],
-    ["x-1", "x", "x"],
-    ["x-1-2-3", "x", "x"],
-    ["hello-world-1", "hello-world", "hello-world"],
-    ["('x-2', 1)", "x", "x-2"],
-    ["ae05086432ca935f6eba409a8ecd4896", "data", "data"],
-    ["<module.submodule.myclass object at 0xdaf372", "myclass", "myclass"],
-    ["x-abcdefab", "x", "x"],
-    ["x-deadline", "x", "x"],
-    ["x-deadlines", "x-deadlines", "x-deadlines"],
-    ["_(x)", "x", "x"],
-    ["-a", "Other", "Other"],
-    ["é-b", "é-b", "é-b"],
-    ["x--y", "x", "x"],
-    ["1x-y", "1x-y", "1x-y"],
-  ])("%s", (key, prefix, group) => {
-    expect(keySplit(key)).toBe(prefix);
-    expect(keySplitGroup(key)).toBe(group);
-  });
-
-  it("of tuples, bytes and numbers", () => {
-    expect([keySplit(["x-2", 1]), keySplitGroup(["x-2", 1])]).toEqual(["x", "x-2"]);
-    expect([keySplit([["x-2", 1], 3]), keySplitGroup([["x-2", 1], 3])]).toEqual(["x", ["x-2", 1]]);
-    expect([keySplit(new TextEncoder().encode("hello-world-1")), keySplit(5), keySplitGroup(5)]).toEqual([
-      "hello-world",
-      "Other",
-      "Other",
-    ]);
   });
 });

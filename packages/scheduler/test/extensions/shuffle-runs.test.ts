@@ -43,9 +43,7 @@ describe("shuffle runs", () => {
       const workers = fields["workers"] as string[];
       return {
         run_spec: new Pickled(new Uint8Array([fields["run_id"] as number]), []),
-        worker_for: [0, 1].map(
-          (partition): Value => [partition, known.get(partition) ?? (workers[partition] as string)],
-        ),
+        worker_for: [0, 1].map((partition): Value => [partition, known.get(partition) ?? workers[partition] ?? ""]),
       };
     });
     t.submit(JOIN, OUTPUTS);
@@ -166,10 +164,11 @@ describe("shuffle runs", () => {
   test("a failed task is reported once, and the failed shuffle is not restarted", async () => {
     const events: Value[] = [];
     const run = await create("a");
-    const { event } = t.core.outbox;
-    t.core.outbox.event = (topic, message) => {
+    const { outbox } = t.core;
+    const event = outbox.event.bind(outbox);
+    outbox.event = (topic, message) => {
       if (topic === "p2p") events.push(message);
-      event.call(t.core.outbox, topic, message);
+      event(topic, message);
     };
     t.err(nameOf(workerOf("in-a")), "in-a");
     expect(events).toEqual([
@@ -180,7 +179,7 @@ describe("shuffle runs", () => {
       ]),
     ]);
     expect(runs.active.size).toBe(0);
-    t.removeWorker(nameOf([...run.participants][0] as string));
+    t.removeWorker(nameOf(run.workerFor[0]?.[1] ?? ""));
     expect(t.task("out-0").state).toBe("erred");
   });
 

@@ -60,7 +60,7 @@ describe("P2P shuffles with stock workers", () => {
     `);
     await until(() => {
       const [run] = shuffle().active.values();
-      return run !== undefined && run.heartbeats.size >= 0 && run.barrier.waitingOn.size < 25;
+      return run !== undefined && run.barrier.waitingOn.size < 25;
     }, "a shuffle at work");
     victim.kill("SIGKILL");
     expect(await result).toEqual({ right: true });
@@ -95,7 +95,7 @@ describe("P2P shuffles with stock workers", () => {
     });
   });
 
-  test("a task that fails ends its shuffle with one event", { timeout: TIMEOUT }, async () => {
+  test("a task that fails ends its shuffle", { timeout: TIMEOUT }, async () => {
     await Promise.all([cluster.worker(), cluster.worker()]);
     const facts = await cluster.client(`
       ${IMPORTS.trim().split("\n").join("\n      ")}
@@ -106,11 +106,10 @@ describe("P2P shuffles with stock workers", () => {
           return df
       a = pd.DataFrame({"x": np.arange(300), "y": np.arange(300)})
       df = dd.from_pandas(a, npartitions=6).map_partitions(bad, meta=a).shuffle("x")
-      report(error=raises(df.compute), events=[e["action"] for _, e in c.get_events("p2p")])
+      report(error=raises(df.compute), alive=c.submit(inc, 1).result())
     `);
     expect(facts["error"]).toContain("on purpose");
     await until(() => shuffle().active.size === 0, "the shuffle to end");
-    const outcome = facts["events"] as string[];
-    expect(new Set(outcome).size).toBeLessThanOrEqual(1);
+    expect(facts["alive"]).toBe(2);
   });
 });

@@ -50,6 +50,7 @@ def computed(*collections):
 
 big = np.arange(100_000, dtype="u1")
 many = _MapExpr(operator.neg, (range(5000),), key="neg", pure=True, annotations={}, kwargs={})
+large = _MapExpr(operator.neg, (range(50_000),), key="large", pure=True, annotations={}, kwargs={})
 by_value = _MapExpr(lambda x: x + 1, (range(3),), key="lambda", pure=True, annotations={}, kwargs={})
 with annotate(retries=2):
     annotated = delayed(inc)(1)
@@ -59,6 +60,7 @@ out = {
     "submit": record(LLGExpr({"x": Task("x", operator.neg, 1), "unwanted": Task("unwanted", inc, 1)}), ["x"]),
     "on-futures": record(LLGExpr({"x": Task("x", operator.add, Alias("a", "a"), TaskRef(("b", 0)))}), ["x"]),
     "map": record(many, many.keys),
+    "large": record(large, large.keys),
     "map-in-name": record(LLGExpr({"_MapExpr": Task("_MapExpr", operator.neg, 1)}), ["_MapExpr"]),
     "by-value": record(by_value, by_value.keys),
     "delayed": computed(delayed(operator.add)(x, delayed(inc)(x)), annotated),
@@ -72,9 +74,7 @@ out = {
         "callable-annotations": cloudpickle.dumps({"priority": lambda key: len(key)}),
         "metadata": pickle.dumps({"collections": [{"type": "Future"}]}),
         "inc": cloudpickle.dumps(inc),
-        "addresses": cloudpickle.dumps(
-            lambda dask_scheduler: [sorted(dask_scheduler.workers), dask_scheduler.address]
-        ),
+        "addresses": cloudpickle.dumps(lambda dask_scheduler: [sorted(dask_scheduler.workers), dask_scheduler.address]),
         "missing": cloudpickle.dumps(lambda dask_scheduler: dask_scheduler.transition_log),
         "args": pickle.dumps((1,)),
         "boom": cloudpickle.dumps(lambda: 1 / 0),

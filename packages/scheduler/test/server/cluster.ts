@@ -1,14 +1,14 @@
 /** A scheduler in this process, with stock Python workers and clients as processes of their own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { loadConfig } from "@dask-ts/protocol";
-import type { LogRecord } from "../../src/server/log.ts";
-import { Scheduler, type SchedulerOptions } from "../../src/server/scheduler.ts";
+import { loadConfig, type LogRecord } from "@dask-ts/protocol";
+import type { SchedulerOptions } from "../../src/server/options.ts";
+import { Scheduler } from "../../src/server/scheduler.ts";
 
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
-export const PYTHON: string = process.env["DASK_TS_PYTHON"] ?? `${ROOT}.venv/bin/python`;
+const PYTHON: string = process.env["DASK_TS_PYTHON"] ?? `${ROOT}.venv/bin/python`;
 /** A busy machine takes its time to start Python. */
-const START_MS = 60_000;
+const START_MS = 120_000;
 
 const ENV = { ...process.env, DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED: "False" };
 
@@ -121,7 +121,7 @@ def raises(call):
     except Exception as e:
         return f"{type(e).__name__}: {e}"
     return None
-with Client("ADDRESS", timeout=60) as c:
+with Client("ADDRESS", timeout=120) as c:
 `;
 
 /** The script as the body of `with Client(...) as c:`. */

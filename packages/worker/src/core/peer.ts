@@ -27,7 +27,7 @@ export class Peer {
 }
 
 /** The host of `scheme://host:port`; only compared, never connected to. */
-export function addressHost(address: string): string {
+function addressHost(address: string): string {
   const start = address.indexOf("://");
   const from = start < 0 ? 0 : start + 3;
   const end = address.lastIndexOf(":");

@@ -10,6 +10,8 @@ import {
   fieldChecker,
   isMessage,
   type Listener,
+  Logger,
+  LogRing,
   type Message,
   NANNY_RPC,
   normalizeAddress,
@@ -20,7 +22,6 @@ import {
 } from "@dask-ts/protocol";
 import { PeriodicCallback } from "../server/heartbeat.ts";
 import { contactHost, listenWorker } from "../server/listening.ts";
-import { Logger, LogRing } from "../server/log.ts";
 import type { WorkerExit, WorkerOptions } from "../server/options.ts";
 import { abortable, delay } from "../server/registration.ts";
 import { DEFAULT_WORKER_SETTINGS, type WorkerSettings } from "../server/settings.ts";
@@ -69,7 +70,7 @@ export class Nanny {
     this.settings = options.settings ?? DEFAULT_WORKER_SETTINGS;
     this.schedulerAddress = normalizeAddress(options.scheduler);
     this.logs = new LogRing(this.settings.logLength);
-    this.log = new Logger("distributed.nanny", [this.logs.sink, ...(options.logSinks ?? [])]);
+    this.log = new Logger("distributed.nanny", this.logs.sink, ...(options.logSinks ?? []));
     this.#memoryLimit = parseMemoryLimit(
       options.memoryLimit === undefined ? "auto" : options.memoryLimit,
       options.nthreads ?? cpuCount(),

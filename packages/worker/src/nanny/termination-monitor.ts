@@ -1,6 +1,5 @@
 /** Ends an executor that uses too much memory (distributed.worker_memory.NannyMemoryManager). */
-import type { Value } from "@dask-ts/protocol";
-import type { Logger } from "../server/log.ts";
+import type { Logger, Value } from "@dask-ts/protocol";
 import { residentBytes } from "../server/system.ts";
 
 export class TerminationMonitor {

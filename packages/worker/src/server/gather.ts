@@ -3,12 +3,12 @@
  * the peer's frames into the executor; nothing here keeps them after that.
  */
 import {
-  asNumber,
   type Comm,
   isKey,
   isMessage,
   type Key,
   keyId,
+  type Logger,
   type Message,
   ProtocolError,
   PythonChildError,
@@ -18,7 +18,6 @@ import type { ErrorFields, StoredValue, WorkerEvent } from "../core/events.ts";
 import type { GatherInstruction } from "../core/instructions.ts";
 import type { Executor } from "../executor/executor.ts";
 import type { Digests } from "./digests.ts";
-import type { Logger } from "./log.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
 
 /** Borrows comms to peers. A comm on which something failed is aborted by the borrower, never given back. */
@@ -33,7 +32,7 @@ export type PeerData =
   | { readonly status: "OK"; readonly data: readonly { readonly key: Key; readonly data: Value }[] };
 
 /** The peer answered `get_data` with an error of its own. */
-export class PeerError extends Error {
+class PeerError extends Error {
   readonly code = "DASK_PEER";
   override readonly name = "PeerError";
   readonly reply: Message;
@@ -50,7 +49,7 @@ export class PeerError extends Error {
  * @throws {CommClosedError} (or a connection error) where the peer cannot be reached or goes away.
  * @throws {PeerError} where its handler failed.
  */
-export async function getDataFromPeer(
+async function getDataFromPeer(
   peers: PeerConnections,
   worker: string,
   keys: readonly Key[],
@@ -183,7 +182,7 @@ function gatherFailed(context: GatherContext, instruction: GatherInstruction, er
 }
 
 /** Python's OSError, which CommClosedError and every socket error belong to. Timeouts of connecting count too. */
-export function isNetworkError(error: unknown): boolean {
+function isNetworkError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error.name === "CommClosedError" || error.name === "TimeoutError") return true;
   return "syscall" in error || ("code" in error && typeof error.code === "string" && NETWORK_CODES.has(error.code));
@@ -276,9 +275,4 @@ export function readWhoHas(value: Value | undefined): Map<string, { key: Key; wo
     out.set(keyId(key), { key, workers });
   }
   return out;
-}
-
-/** `nbytes` and the like out of a map of numbers. */
-export function numberOf(map: Value | undefined, name: string): number {
-  return map instanceof Map ? asNumber(map.get(name), 0) : 0;
 }

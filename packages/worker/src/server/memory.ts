@@ -1,6 +1,5 @@
 /** When the worker pauses for lack of memory (distributed.worker_memory.WorkerMemoryManager). */
-import { formatBytes } from "@dask-ts/protocol";
-import type { Logger } from "./log.ts";
+import { formatBytes, type Logger } from "@dask-ts/protocol";
 
 /** What a {@link MemoryMonitor} watches and moves. */
 export interface MonitoredWorker {

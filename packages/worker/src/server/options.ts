@@ -1,7 +1,6 @@
 /** How a worker is started. */
-import type { TlsSettings, Value } from "@dask-ts/protocol";
+import type { LogSink, TlsSettings, Value } from "@dask-ts/protocol";
 import type { Executor, ExecutorEvents } from "../executor/executor.ts";
-import type { LogSink } from "./log.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 /** What an executor is told about the worker it belongs to. */

@@ -1,6 +1,14 @@
 /** Registering with the scheduler (Worker._register_with_scheduler; wire-protocol.md §13.2, §14.1). */
-import { asNumber, type Comm, CommClosedError, float, isMessage, type Message, type Value } from "@dask-ts/protocol";
-import type { Logger } from "./log.ts";
+import {
+  asNumber,
+  type Comm,
+  CommClosedError,
+  float,
+  isMessage,
+  type Logger,
+  type Message,
+  type Value,
+} from "@dask-ts/protocol";
 
 /** What `register-worker` says about this worker; the rest of the message is time. */
 export interface Identity {
@@ -34,13 +42,13 @@ export interface Registered {
 }
 
 /** The scheduler answered, and said no. */
-export class RegistrationError extends Error {
+class RegistrationError extends Error {
   readonly code = "DASK_REGISTRATION";
   override readonly name = "RegistrationError";
 }
 
 /** Every field that a stock scheduler asks for, and no other: it refuses what it does not know. */
-export function registerMessage(identity: Identity, now: number): Message {
+function registerMessage(identity: Identity, now: number): Message {
   const resources = new Map<Value, Value>();
   for (const [name, quantity] of identity.resources) resources.set(name, float(quantity));
   return {

@@ -8,6 +8,7 @@ import {
   isMessage,
   type Key,
   keyId,
+  type Logger,
   type Message,
   Pickled,
   type Value,
@@ -19,7 +20,6 @@ import type { ExecuteOutcome, ExecuteRequest, Executor, PutOutcome } from "../ex
 import type { Digests } from "./digests.ts";
 import { gather, type GatherContext, type PeerConnections, toErrorFields } from "./gather.ts";
 import { HeldValues } from "./held-values.ts";
-import type { Logger } from "./log.ts";
 import { shiftStartstops } from "./startstops.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
 

@@ -3,13 +3,12 @@
  * the same follows again from the same address. The scheduler sees a worker that went away unexpectedly (so that the
  * tasks which ran there become suspicious) and one that came.
  */
-import { connect, type Value } from "@dask-ts/protocol";
+import { connect, levelName, type Value } from "@dask-ts/protocol";
 import { WorkerMachine } from "../core/worker-machine.ts";
 import type { Executor, ExecutorEvents } from "../executor/executor.ts";
 import { answerExecutor } from "./executor-requests.ts";
 import { abortTransfers } from "./handlers/data.ts";
 import { addPlugin } from "./handlers/python.ts";
-import { levelName, plainText } from "./log.ts";
 import { SystemMonitor } from "./monitor.ts";
 import { delay, type Identity, register, type Registered } from "./registration.ts";
 import { RestartPace } from "./restart-pace.ts";
@@ -34,6 +33,11 @@ class ExecutorLostError extends Error {
 /** The child died; `PythonChildError` where it did so while it was being set up. */
 function isExecutorLoss(error: unknown): boolean {
   return error instanceof ExecutorLostError || (error instanceof Error && error.name === "PythonChildError");
+}
+
+/** A text that an executor has formatted already, without the time, logger and level in front of it. */
+function plainText(text: string): string {
+  return text.replace(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - \S+ - [A-Z]+ - /, "");
 }
 
 export class Sessions {
@@ -179,7 +183,7 @@ export class Sessions {
       },
       logEvent: (topic, message) => this.#current?.logEvent(topic, message),
       request: (op, fields) => answerExecutor(worker, op, fields),
-      log: (level, logger, text) => worker.log.log(levelName(level), plainText(text), logger),
+      log: (level, logger, text) => worker.log.write(levelName(level), plainText(text), logger),
       exit: (code, signal) => this.#onExecutorExit(code, signal),
     };
   }
@@ -211,7 +215,7 @@ export class Sessions {
     const pid = this.#executor?.pid;
     this.#executor = undefined;
     if (worker.closing) return;
-    const nanny = worker.log.sibling("distributed.nanny");
+    const nanny = worker.log.named("distributed.nanny");
     const how = signal === null ? `exited with status ${code}` : `was killed by signal ${signal}`;
     nanny.info(`Worker process ${pid ?? ""} ${how}`);
     const session = this.#current;

@@ -1,6 +1,5 @@
 /** The lines that tools look for when a worker starts (Worker.start_unsafe); the padding is part of them. */
-import { formatBytes, formatKey, getAddressHost, isKey, type Value } from "@dask-ts/protocol";
-import type { Logger } from "./log.ts";
+import { formatBytes, formatKey, getAddressHost, isKey, type Logger, type Value } from "@dask-ts/protocol";
 
 const WIDTH = 26;
 const RULE = "-".repeat(49);

@@ -10,6 +10,8 @@ import {
   type ConnectSettings,
   fieldChecker,
   type Listener,
+  Logger,
+  LogRing,
   type Message,
   normalizeAddress,
   parseMemoryLimit,
@@ -26,7 +28,6 @@ import { WorkerUnavailableError } from "./handlers/services.ts";
 import { workerHandlers } from "./handlers/table.ts";
 import { type HttpServer, serveHttp } from "./http.ts";
 import { listenWorker, parseDashboardAddress } from "./listening.ts";
-import { Logger, LogRing } from "./log.ts";
 import type { SystemMonitor } from "./monitor.ts";
 import type { WorkerExit, WorkerOptions } from "./options.ts";
 import { type PagesSource, workerPages } from "./pages.ts";
@@ -93,7 +94,7 @@ export class Worker implements SessionHost, PagesSource {
     this.nthreads = options.nthreads ?? cpuCount();
     this.resources = options.resources ?? this.settings.resources;
     this.logs = new LogRing(this.settings.logLength);
-    this.log = new Logger("distributed.worker", [this.logs.sink, ...(options.logSinks ?? [])]);
+    this.log = new Logger("distributed.worker", this.logs.sink, ...(options.logSinks ?? []));
     this.transfers = new TransferMetrics(this.settings.bandwidthBytesPerS);
     this.memoryLimit = parseMemoryLimit(
       options.memoryLimit === undefined ? "auto" : options.memoryLimit,
@@ -243,7 +244,7 @@ export class Worker implements SessionHost, PagesSource {
     );
     const listener = await listenWorker(this.options, this.schedulerAddress, {
       onComm: (comm) => this.#serve(comm),
-      onRejected: (error, peer) => this.log.debug(`Connection from ${peer} came to nothing: ${error.message}`),
+      onRejected: (error, peer) => this.log.warning(`Connection of ${peer} refused: ${error.message}`),
     });
     this.#listener = listener;
     this.#address = contactAddress === null ? listener.contactAddress : normalizeAddress(contactAddress);

@@ -15,7 +15,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterable, Iterator, MutableSet
-from typing import Any
+from typing import Any, ClassVar
 
 import distributed.worker_state_machine as wsm
 from distributed.collections import HeapSet
@@ -54,7 +54,7 @@ class FirstAddress:
 
 
 class InFlight(dict):
-    order: list[Any] = []
+    order: ClassVar[list[Any]] = []
 
     def __setitem__(self, worker: str, keys: set) -> None:
         super().__setitem__(worker, OrderedSet(self.order))
@@ -126,7 +126,13 @@ def to_stock(event: dict) -> wsm.StateMachineEvent:
         return wsm.ExecuteSuccessEvent(**ev, value=VALUE, start=1.0, stop=2.0, type=bytes)
     if kind == "execute-failure":
         return wsm.ExecuteFailureEvent(
-            **ev, start=1.0, stop=2.0, exception=Serialize(Exception()), traceback=None, exception_text="", traceback_text=""
+            **ev,
+            start=1.0,
+            stop=2.0,
+            exception=Serialize(Exception()),
+            traceback=None,
+            exception_text="",
+            traceback_text="",
         )
     if kind == "update-data":
         return wsm.UpdateDataEvent(data=dict.fromkeys(ev.pop("keys"), VALUE), **ev)
@@ -219,8 +225,24 @@ class Scenario:
         rng, ws = self.rng, self.ws
         stimulus = f"s{len(self.events)}"
         kind = rng.choices(
-            ["compute", "execute-done", "gather-done", "free", "remove-replicas", "acquire", "steal", "refresh"]
-            + ["remove-worker", "cancel", "pause", "unpause", "retry", "find-missing", "secede", "update-data"],
+            [
+                "compute",
+                "execute-done",
+                "gather-done",
+                "free",
+                "remove-replicas",
+                "acquire",
+                "steal",
+                "refresh",
+                "remove-worker",
+                "cancel",
+                "pause",
+                "unpause",
+                "retry",
+                "find-missing",
+                "secede",
+                "update-data",
+            ],
             [26, 22, 18, 8, 3, 5, 3, 5, 1, 1, 1, 2, 4, 2, 4, 1],
         )[0]
         if kind == "compute":
@@ -364,10 +386,14 @@ class Scenario:
 
 def main() -> None:
     path = sys.argv[1]
-    n_scenarios, n_events, first = (int(a) for a in [*sys.argv[2:], 120, 120, 0][:3]) if len(sys.argv) > 4 else (
-        int(sys.argv[2]) if len(sys.argv) > 2 else 120,
-        int(sys.argv[3]) if len(sys.argv) > 3 else 120,
-        0,
+    n_scenarios, n_events, first = (
+        (int(a) for a in [*sys.argv[2:], 120, 120, 0][:3])
+        if len(sys.argv) > 4
+        else (
+            int(sys.argv[2]) if len(sys.argv) > 2 else 120,
+            int(sys.argv[3]) if len(sys.argv) > 3 else 120,
+            0,
+        )
     )
     patch()
     scenarios = []

@@ -194,10 +194,5 @@ if __name__ == "__main__":
     import executor_tasks_under_test as module
 
     print(
-        json.dumps(
-            {
-                name: base64.b64encode(pickle.dumps(value)).decode()
-                for name, value in module.pickles().items()
-            }
-        )
+        json.dumps({name: base64.b64encode(pickle.dumps(value)).decode() for name, value in module.pickles().items()})
     )

@@ -2,7 +2,6 @@ import { execFileSync } from "node:child_process";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
-  decode,
   decodeSubHeader,
   findPython,
   type Key,
@@ -144,7 +143,7 @@ export function task(pickles: Pickles, name: string, overrides: Partial<ExecuteR
 }
 
 /** A value that was serialized with the `msgpack` or (bytes, str, int, …) `pickle` family: its first frame. */
-export function payload(value: Value | undefined): Uint8Array {
+export function payload(value: Value | undefined): Buffer {
   if (!(value instanceof Serialized)) throw new Error("a serialized value was expected");
   return Buffer.concat(value.frames);
 }
@@ -153,5 +152,3 @@ export function header(value: Value | undefined): Map<Value, Value> {
   if (!(value instanceof Serialized)) throw new Error("a serialized value was expected");
   return decodeSubHeader(value.header);
 }
-
-export { decode };

@@ -1,8 +1,7 @@
-import { ConnectionPool } from "@dask-ts/protocol";
+import { ConnectionPool, Logger } from "@dask-ts/protocol";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Nanny } from "../../src/nanny/nanny.ts";
 import { TerminationMonitor } from "../../src/nanny/termination-monitor.ts";
-import { Logger } from "../../src/server/log.ts";
 import { fakeExecutors } from "../server/support/fake-executor.ts";
 import { FakeScheduler } from "../server/support/fake-scheduler.ts";
 import { until } from "../server/support/until.ts";
@@ -81,7 +80,7 @@ test("too much memory: SIGTERM first, SIGKILL where that did not help", () => {
   const signals: string[] = [];
   const events: unknown[] = [];
   let rss = 90;
-  const monitor = new TerminationMonitor(100, 0.95, new Logger("test", []), (event) => events.push(event), {
+  const monitor = new TerminationMonitor(100, 0.95, new Logger("test"), (event) => events.push(event), {
     residentBytes: () => rss,
     signal: (pid, signal) => signals.push(`${pid} ${signal}`),
   });

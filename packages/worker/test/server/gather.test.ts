@@ -1,9 +1,17 @@
-import { ConnectionPool, type Listener, listen, type RpcHandlers, serveComm, type Value } from "@dask-ts/protocol";
+import {
+  ConnectionPool,
+  DONT_REPLY,
+  listen,
+  type Listener,
+  Logger,
+  type RpcHandlers,
+  serveComm,
+  type Value,
+} from "@dask-ts/protocol";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Digests } from "../../src/server/digests.ts";
 import { errorFieldsOf } from "../../src/server/error-fields.ts";
 import { gather, type GatherContext, gatherFromWorkers, readWhoHas } from "../../src/server/gather.ts";
-import { Logger } from "../../src/server/log.ts";
 import { TransferMetrics } from "../../src/server/transfer-metrics.ts";
 import { FakeExecutor } from "./support/fake-executor.ts";
 import { until } from "./support/until.ts";
@@ -37,7 +45,7 @@ let executor: FakeExecutor;
 let acknowledged: Value[];
 
 beforeEach(() => {
-  pool = new ConnectionPool({ connect: { timeoutMs: 300 } });
+  pool = new ConnectionPool({ connect: { timeoutMs: 2000 } });
   executor = new FakeExecutor(spec, events);
   acknowledged = [];
 });
@@ -56,14 +64,14 @@ async function peer(getData: RpcHandlers[string]): Promise<string> {
 
 /** A peer that has these values and notes its acknowledgements. */
 function holder(values: Record<string, Value>): Promise<string> {
-  return peer(async (fields, { comm }) => {
+  return peer(async (fields, { comm }): Promise<typeof DONT_REPLY> => {
     const keys = fields["keys"] as string[];
     comm.send({
       status: "OK",
       data: new Map(keys.filter((key) => key in values).map((key) => [key, values[key] ?? null])),
     });
     acknowledged.push(await comm.receive());
-    return (await import("@dask-ts/protocol")).DONT_REPLY;
+    return DONT_REPLY;
   });
 }
 
@@ -72,7 +80,7 @@ function context(): GatherContext {
     peers: pool,
     executor,
     address: "tcp://127.0.0.1:1",
-    log: new Logger("test", []),
+    log: new Logger("test"),
     digests: new Digests(),
     transfers: new TransferMetrics(100),
     now: () => Date.now() / 1000,

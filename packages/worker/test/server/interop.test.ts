@@ -1,5 +1,6 @@
 /** Our worker with a stock scheduler, a stock client and a stock worker. */
 import { connect as connectSocket } from "node:net";
+import { join } from "node:path";
 import { parseHostPort, parseAddress } from "@dask-ts/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Nanny } from "../../src/nanny/nanny.ts";
@@ -28,7 +29,7 @@ function options(name: string): WorkerOptions {
 beforeAll(async () => {
   cluster = await StockCluster.start();
   [stock, ours] = await Promise.all([cluster.startWorker("stock"), Worker.start(options("ours"))]);
-}, 120_000);
+});
 
 afterAll(async () => {
   await ours?.close({ reason: "test" });
@@ -107,7 +108,7 @@ test("a cancelled task leaves room for the next", async () => {
 slow = [c.submit(time.sleep, 0.5, workers=[args[0]], pure=False) for _ in range(8)]
 time.sleep(0.1)
 c.cancel(slow)
-emit(c.submit(lambda: 9, workers=[args[0]]).result(timeout=20))
+emit(c.submit(lambda: 9, workers=[args[0]]).result(timeout=200))
 `,
     [ours.address],
   );
@@ -129,7 +130,7 @@ async def later(x):
     return x
 o = dict(workers=[args[0]])
 counter = c.submit(Counter, actor=True, **o).result()
-emit([c.submit(lambda: get_client().submit(lambda: 5).result(), **o).result(timeout=20),
+emit([c.submit(lambda: get_client().submit(lambda: 5).result(), **o).result(timeout=200),
       counter.add().result(), counter.add().result(), counter.n, c.submit(later, 7, **o).result()])
 `,
     [ours.address],
@@ -151,12 +152,16 @@ test("logs, call stacks, profile, story and monitor answer", async () => {
   const results = await cluster.client<unknown[]>(
     `
 w = args[0]
-f = c.submit(time.sleep, 1, workers=[w], pure=False)
+def hold(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+f = c.submit(hold, args[1], workers=[w], pure=False)
 while not c.processing().get(w):
     time.sleep(0.01)
 stacks = None
 while not stacks:
     stacks = c.call_stack()
+open(args[1], "w").close()
 logs = c.get_worker_logs(workers=[w])[w]
 async def ask():
     r = c.scheduler.proxy
@@ -165,7 +170,7 @@ async def ask():
             await r(msg={"op": "ping"}, worker=w) == b"pong", len(await r(msg={"op": "dump_state"}, worker=w)) > 5]
 emit([list(stacks), any("Start worker at" in line for _, line in logs), sorted(c.profile(workers=[w]))] + c.sync(ask))
 `,
-    [ours.address],
+    [ours.address, join(cluster.scratch, "release")],
   );
   expect(results).toEqual([
     [ours.address],
@@ -225,7 +230,9 @@ test("bytes that are no message disturb nobody", async () => {
     });
   }
   expect(
-    await cluster.client(`emit(c.submit(lambda: 3, workers=[args[0]], pure=False).result(timeout=20))`, [ours.address]),
+    await cluster.client(`emit(c.submit(lambda: 3, workers=[args[0]], pure=False).result(timeout=200))`, [
+      ours.address,
+    ]),
   ).toBe(3);
 });
 
@@ -233,7 +240,7 @@ describe("under a nanny", () => {
   let nanny: Nanny;
   beforeAll(async () => {
     nanny = await Nanny.start(options("guarded"));
-  }, 60_000);
+  });
   afterAll(async () => {
     await nanny?.close({ reason: "test" });
   });
@@ -250,29 +257,29 @@ safe = c.submit(lambda: 5, workers=[args[1]], pure=False)
 wait(safe)
 f = c.submit(dies, workers=[args[0]])
 try:
-    f.result(timeout=60)
+    f.result(timeout=200)
 except KilledWorker as e:
     killed = e.task.startswith("dies")
-emit([killed, safe.result(), c.submit(lambda: 6, workers=[args[0]], pure=False).result(timeout=30)])
+emit([killed, safe.result(), c.submit(lambda: 6, workers=[args[0]], pure=False).result(timeout=200)])
 `,
       [nanny.worker?.address ?? "", stock],
     );
     expect(results).toEqual([true, 5, 6]);
     expect(nanny.worker?.logs.lines().filter((line) => line.includes("was killed by signal SIGSEGV")).length).toBe(4);
-  }, 120_000);
+  });
 
   test("restart_workers brings a new worker under the same name", async () => {
     const before = nanny.worker?.address ?? "";
     const reply = await cluster.client<Record<string, string>>(
       `
-r = c.restart_workers([args[0]], timeout=30)
-emit({**r, "value": str(c.submit(lambda: 8, workers=["guarded"], pure=False).result(timeout=30))})
+r = c.restart_workers([args[0]], timeout=120)
+emit({**r, "value": str(c.submit(lambda: 8, workers=["guarded"], pure=False).result(timeout=200))})
 `,
       [before],
     );
     expect(reply).toEqual({ [before]: "OK", value: "8" });
     expect(nanny.worker?.address).not.toBe(before);
-  }, 90_000);
+  });
 
   test("a retired worker hands its data over and ends with its nanny", async () => {
     await until("it is back", () => nanny.worker?.status === "running");
@@ -287,5 +294,5 @@ emit([list(retired) == [args[0]], c.gather(fs)])
     );
     expect(results).toEqual([true, [0, 1, 2, 3, 4]]);
     expect((await nanny.finished).exitCode).toBe(0);
-  }, 90_000);
+  });
 });

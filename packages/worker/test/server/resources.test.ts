@@ -2,10 +2,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
-import { loadConfig, type Value } from "@dask-ts/protocol";
+import { loadConfig, Logger, type Value } from "@dask-ts/protocol";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Digests } from "../../src/server/digests.ts";
-import { Logger } from "../../src/server/log.ts";
 import { MemoryMonitor } from "../../src/server/memory.ts";
 import { SystemMonitor } from "../../src/server/monitor.ts";
 import { RestartPace } from "../../src/server/restart-pace.ts";
@@ -55,7 +54,7 @@ test("pauses above the threshold, once, and goes on below", () => {
     setStatus: (status: string) => statuses.push(status),
   };
   const lines: string[] = [];
-  const monitor = new MemoryMonitor(worker, 100, 0.8, new Logger("w", [(record) => lines.push(record.message)]));
+  const monitor = new MemoryMonitor(worker, 100, 0.8, new Logger("w", (record) => lines.push(record.message)));
   monitor.check();
   memory = 81;
   monitor.check();

@@ -34,7 +34,7 @@ export function clientDesiresKeys(ctx: Context, keys: readonly Key[], client: st
     state.clients.set(client, cs);
   }
   for (const key of keys) {
-    const ts = state.tasks.get(keyId(key as Value));
+    const ts = state.tasks.get(keyId(key));
     if (ts === undefined) {
       ctx.outbox.log("warn", `Client '${client}' desires key ${formatKey(key)} but key is unknown.`);
       continue;
@@ -60,7 +60,7 @@ export function clientReleasesKeys(ctx: Context, keys: readonly Key[], client: s
   const cs = ctx.state.clients.get(client);
   if (cs === undefined) return;
   for (const key of keys) {
-    const ts = ctx.state.tasks.get(keyId(key as Value));
+    const ts = ctx.state.tasks.get(keyId(key));
     if (ts !== undefined) clientReleases(ctx, ts, cs);
   }
   drain(ctx);
@@ -113,7 +113,7 @@ export function cancelKeys(
   // Depth first, dependents before the task they depend on; by hand, as chains may be long.
   const stack: [ts: TaskState, entered: boolean][] = [];
   for (let i = keys.length - 1; i >= 0; i--) {
-    const ts = state.tasks.get(keyId(keys[i] as Value));
+    const ts = state.tasks.get(keyId(keys[i]));
     if (ts !== undefined) stack.push([ts, false]);
   }
   for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
@@ -150,7 +150,7 @@ export function retry(ctx: Context, keys: readonly Key[], client: string | null,
   beginEvent(ctx, `stimulus-retry-${now}`, now);
   const stack: TaskState[] = [];
   for (const key of keys) {
-    const ts = state.tasks.get(keyId(key as Value));
+    const ts = state.tasks.get(keyId(key));
     if (ts === undefined) throw new UnknownKeyError(key);
     stack.push(ts);
   }

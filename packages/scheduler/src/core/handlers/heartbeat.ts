@@ -62,8 +62,8 @@ function updateBandwidth(state: SchedulerState, address: string, reported: Reado
 
 function average(into: Map<string, number>, name: string, pair: Value, fraction: number): void {
   if (!Array.isArray(pair)) return;
-  const sum = asNumber(pair[0] as Value, 0);
-  const count = asNumber(pair[1] as Value, 1);
+  const sum = asNumber(pair[0], 0);
+  const count = asNumber(pair[1], 1);
   const old = into.get(name);
   if (old === undefined) {
     into.set(name, sum / Math.max(count, 1));
@@ -100,5 +100,5 @@ function updateUnmanagedMemory(ws: WorkerState, window: number, now: number): vo
 const EMPTY: ReadonlyMap<Value, Value> = new Map();
 
 function mapOf(value: Value | undefined): ReadonlyMap<Value, Value> {
-  return value instanceof Map ? (value as ReadonlyMap<Value, Value>) : EMPTY;
+  return value instanceof Map ? value : EMPTY;
 }

@@ -32,7 +32,7 @@ export function removeWorker(
   const processing: Value[] = [];
   // A copy: a task that is marked as failed leaves at once.
   for (const ts of Array.from(ws.processing)) {
-    processing.push(ts.key as Value);
+    processing.push(ts.key);
     ctx.recs.set(ts, State.released);
     if (!expected) countDeath(ctx, ts, ws);
   }

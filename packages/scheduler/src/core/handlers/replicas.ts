@@ -22,12 +22,12 @@ export function addKeys(ctx: Context, worker: string, keys: readonly Key[], stim
   if (ws === undefined) return "not found";
   const redundant: Key[] = [];
   for (const key of keys) {
-    const ts = ctx.state.tasks.get(keyId(key as Value));
+    const ts = ctx.state.tasks.get(keyId(key));
     if (ts !== undefined && ts.code === State.memory) addReplica(ctx.state, ts, ws);
     else redundant.push(key);
   }
   if (redundant.length > 0) {
-    sendToWorker(ctx, worker, { op: "remove-replicas", keys: redundant as Value[], stimulus_id: stimulusId });
+    sendToWorker(ctx, worker, { op: "remove-replicas", keys: redundant, stimulus_id: stimulusId });
   }
   return "OK";
 }
@@ -37,7 +37,7 @@ export function onReleaseWorkerData(ctx: Context, worker: string, message: Messa
   const key = keyField(message, "key");
   const stimulusId = textField(message, "stimulus_id");
   beginEvent(ctx, stimulusId, now);
-  const ts = ctx.state.tasks.get(keyId(key as Value));
+  const ts = ctx.state.tasks.get(keyId(key));
   const ws = ctx.state.workers.get(worker);
   if (ts === undefined || ws === undefined || !ts.whoHas.has(ws)) return;
   removeReplica(ctx.state, ts, ws);
@@ -52,11 +52,11 @@ export function onRequestRefreshWhoHas(ctx: Context, worker: string, message: Me
   const whoHas = new Map<Value, Value>();
   const unknown: Key[] = [];
   for (const key of keys) {
-    const ts = ctx.state.tasks.get(keyId(key as Value));
+    const ts = ctx.state.tasks.get(keyId(key));
     if (ts === undefined) unknown.push(key);
     else
       whoHas.set(
-        key as Value,
+        key,
         ts.whoHas.items.map((ws) => ws.address),
       );
   }

@@ -1,5 +1,5 @@
 /** What workers say about tasks they compute: task-finished, task-erred, reschedule, long-running. */
-import { asNumber, type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
+import { asNumber, type Key, keyId, type Message } from "@dask-ts/protocol";
 import type { Context, TransitionArgs } from "../context.ts";
 import { sendToWorker } from "../context.ts";
 import { beginEvent } from "../event.ts";
@@ -23,7 +23,7 @@ export function onTaskFinished(ctx: Context, worker: string, message: Message, n
   const stimulusId = textField(message, "stimulus_id");
   if (!state.workers.has(worker)) return;
   beginEvent(ctx, stimulusId, now);
-  const ts = state.tasks.get(keyId(key as Value));
+  const ts = state.tasks.get(keyId(key));
   if (
     ts === undefined ||
     ts.code === State.released ||
@@ -44,7 +44,7 @@ export function onTaskFinished(ctx: Context, worker: string, message: Message, n
     const metadata = message.metadata;
     if (metadata instanceof Map && metadata.size > 0) {
       ts.metadata ??= new Map();
-      for (const [name, value] of metadata as Map<Value, Value>) ts.metadata.set(name, keep(value));
+      for (const [name, value] of metadata) ts.metadata.set(name, keep(value));
     }
     const startstops = message.startstops;
     const args: TransitionArgs = {
@@ -52,7 +52,7 @@ export function onTaskFinished(ctx: Context, worker: string, message: Message, n
       nbytes,
       type: message.type ?? null,
       typename,
-      startstops: Array.isArray(startstops) ? (startstops as Value[]) : [],
+      startstops: Array.isArray(startstops) ? startstops : [],
       message,
     };
     transition(ctx, ts, State.memory, args);
@@ -66,7 +66,7 @@ export function onTaskErred(ctx: Context, worker: string, message: Message, now:
   const key = keyField(message, "key");
   const runId = numberField(message, "run_id");
   beginEvent(ctx, textField(message, "stimulus_id"), now);
-  const ts = ctx.state.tasks.get(keyId(key as Value));
+  const ts = ctx.state.tasks.get(keyId(key));
   if (ts !== undefined && ts.code === State.processing) {
     if (ts.runId !== runId) {
       if (ts.processingOn?.address === worker) transition(ctx, ts, State.released);
@@ -97,7 +97,7 @@ export function onReschedule(ctx: Context, worker: string, message: Message, now
 /** Scheduler._reschedule: the task has been released on its worker already. */
 export function reschedule(ctx: Context, key: Key, worker: string | null, stimulusId: string, now: number): void {
   beginEvent(ctx, stimulusId, now);
-  const ts = ctx.state.tasks.get(keyId(key as Value));
+  const ts = ctx.state.tasks.get(keyId(key));
   if (ts === undefined) {
     ctx.outbox.log("warn", "attempt to reschedule a task that is not known");
     return;
@@ -115,7 +115,7 @@ export function onLongRunning(ctx: Context, worker: string, message: Message, no
   const runId = numberField(message, "run_id");
   beginEvent(ctx, textField(message, "stimulus_id"), now);
   if (!state.workers.has(worker)) return;
-  const ts = state.tasks.get(keyId(key as Value));
+  const ts = state.tasks.get(keyId(key));
   const ws = ts?.processingOn;
   if (ts === undefined || !ws || ws.address !== worker || ts.runId !== runId) return;
   if (ws.longRunning.has(ts)) return;

@@ -19,8 +19,8 @@ export function onUpdateData(ctx: Context, client: string, message: Message, now
   const nbytes = message.nbytes;
   updateData(
     ctx,
-    whoHas instanceof Map ? (whoHas as ReadonlyMap<Value, Value>) : new Map(),
-    nbytes instanceof Map ? (nbytes as ReadonlyMap<Value, Value>) : new Map(),
+    whoHas instanceof Map ? whoHas : new Map(),
+    nbytes instanceof Map ? nbytes : new Map(),
     clientOf(client, message),
   );
 }
@@ -47,7 +47,7 @@ export function updateData(
     entries.push([key, holders]);
   }
   for (const [key, holders] of entries) {
-    const id = keyId(key as Value);
+    const id = keyId(key);
     let ts = state.tasks.get(id);
     if (ts === undefined) ts = state.newTask(key, id, null, State.memory, null);
     else if (ts.code !== State.memory) leaveForData(ctx, ts);

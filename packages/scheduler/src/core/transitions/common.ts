@@ -1,7 +1,7 @@
 /** Steps that several transitions share. */
-import { type Context, sendToClient, sendToHolders, type TransitionArgs } from "../context.ts";
+import { type Context, freeOnHolders, sendToClient, type TransitionArgs } from "../context.ts";
 import { emptySet } from "../few-set.ts";
-import { computeTaskMessage, freeKeys, taskErred, taskReport } from "../messages.ts";
+import { computeTaskMessage, taskErred, taskReport } from "../messages.ts";
 import { addReplica, addToProcessing, removeAllReplicas, removeFromProcessing } from "../occupancy.ts";
 import { checkIdleSaturated } from "../placement.ts";
 import { byPriorityDescending, setState, type TaskState } from "../task-state.ts";
@@ -219,7 +219,7 @@ export function forget(ctx: Context, ts: TaskState): void {
   ts.waitingOn = emptySet();
 
   if (ts.whoHas.size > 0) {
-    sendToHolders(ctx, ts.whoHas.items, freeKeys([ts.key], ctx.stimulusId));
+    freeOnHolders(ctx, ts);
     removeAllReplicas(state, ts);
   }
 

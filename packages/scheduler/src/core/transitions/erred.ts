@@ -1,7 +1,6 @@
 /** Transitions from erred. */
 import type { Value } from "@dask-ts/protocol";
-import { type Context, sendToClient, sendToWorker } from "../context.ts";
-import { freeKeys } from "../messages.ts";
+import { type Context, freeOnWorker, sendToClient } from "../context.ts";
 import { setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
 
@@ -11,8 +10,7 @@ export function erredReleased(ctx: Context, ts: TaskState): void {
   ts.exceptionBlame = null;
   for (const dts of ts.dependents.items) if (dts.code === State.erred) ctx.recs.set(dts, State.waiting);
   if (ts.erredOn !== null) {
-    const message = freeKeys([ts.key], ctx.stimulusId);
-    for (const address of ts.erredOn) sendToWorker(ctx, address, message);
+    for (const address of ts.erredOn) freeOnWorker(ctx, address, ts);
     ts.erredOn = null;
   }
   const message = { op: "task-retried", key: ts.key as Value };

@@ -1,7 +1,6 @@
 /** Transitions from memory. */
 import type { Value } from "@dask-ts/protocol";
-import { type Context, sendToClient, sendToHolders } from "../context.ts";
-import { freeKeys } from "../messages.ts";
+import { type Context, freeOnHolders, sendToClient } from "../context.ts";
 import { removeAllReplicas } from "../occupancy.ts";
 import { setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
@@ -22,7 +21,7 @@ export function memoryReleased(ctx: Context, ts: TaskState): void {
     }
   }
   if (ts.whoHas.size > 0) {
-    sendToHolders(ctx, ts.whoHas.items, freeKeys([ts.key], ctx.stimulusId));
+    freeOnHolders(ctx, ts);
     removeAllReplicas(state, ts);
   }
   setState(ts, State.released);
@@ -57,7 +56,7 @@ function erredDependency(ts: TaskState): TaskState | undefined {
 
 /** SchedulerState._transition_memory_erred: the worker that held an actor was lost. */
 export function memoryErred(ctx: Context, ts: TaskState): void {
-  sendToHolders(ctx, ts.whoHas.items, freeKeys([ts.key], ctx.stimulusId));
+  freeOnHolders(ctx, ts);
   leaveActors(ts);
   removeAllReplicas(ctx.state, ts);
   for (const dts of ts.dependents.items) {

@@ -1,8 +1,7 @@
 /** Transitions from processing. */
 import { asNumber, formatKey } from "@dask-ts/protocol";
-import { type Context, sendToWorker, type TransitionArgs } from "../context.ts";
+import { type Context, freeOnWorker, type TransitionArgs } from "../context.ts";
 import { InvalidTransitionError } from "../errors.ts";
-import { freeKeys } from "../messages.ts";
 import { addDuration, setNbytes } from "../occupancy.ts";
 import type { TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
@@ -46,7 +45,7 @@ export function processingErred(ctx: Context, ts: TaskState, args: TransitionArg
 /** SchedulerState._transition_processing_released. */
 export function processingReleased(ctx: Context, ts: TaskState): void {
   const ws = exitProcessing(ctx, ts);
-  if (ws !== undefined) sendToWorker(ctx, ws.address, freeKeys([ts.key], ctx.stimulusId));
+  if (ws !== undefined) freeOnWorker(ctx, ws.address, ts);
   if (ts.actor) ws?.actors.delete(ts);
   propagateReleased(ctx, ts);
 }

@@ -13,7 +13,7 @@ import { waitingMemory, waitingNoWorker, waitingProcessing, waitingQueued, waiti
 /** Changes the task, recommends into `ctx.recs`, sends through `ctx.outbox`. */
 export type TransitionFunction = (ctx: Context, ts: TaskState, args: TransitionArgs | undefined) => void;
 
-export const TRANSITION_TABLE: ReadonlyMap<`${TaskStateName},${TaskStateName}`, TransitionFunction> = new Map<
+const TRANSITION_TABLE: ReadonlyMap<`${TaskStateName},${TaskStateName}`, TransitionFunction> = new Map<
   `${TaskStateName},${TaskStateName}`,
   TransitionFunction
 >([

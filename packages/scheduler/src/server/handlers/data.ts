@@ -175,7 +175,7 @@ export async function coerced(ctx: SchedulerContext, workers: Value | undefined)
 }
 
 /** Scheduler.workers_list: addresses, or host names that are part of addresses. */
-export function workersList(ctx: SchedulerContext, workers: readonly Value[] | null): readonly string[] | null {
+function workersList(ctx: SchedulerContext, workers: readonly Value[] | null): readonly string[] | null {
   if (workers === null) return null;
   const found = new Set<string>();
   for (const worker of workers) {

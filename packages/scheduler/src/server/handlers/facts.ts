@@ -17,6 +17,7 @@ import {
   optionalString,
   stringField,
 } from "../fields.ts";
+import { transitionRow } from "../transition-row.ts";
 import { readResources, removeWorker } from "../worker-stream.ts";
 import { coerced } from "./data.ts";
 
@@ -24,7 +25,7 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
   const { core } = ctx;
   const { state } = core;
   const getLogs = (fields: Message): Value =>
-    ctx.log.getLogs(
+    ctx.logs.get(
       optionalNumber(fields, "start") ?? 0,
       optionalNumber(fields, "n"),
       flagField(fields, "timestamps", false),
@@ -70,17 +71,7 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
       ctx.logEvent(names.map(String), fields["msg"] ?? null);
     },
 
-    get_story: (fields) =>
-      core
-        .story(keysField(fields, "keys_or_stimuli"))
-        .map(({ key, start, finish, recommendations, stimulusId, time }) => [
-          key as Value,
-          start,
-          finish,
-          new Map(recommendations.map(([rec, target]) => [rec as Value, target])),
-          stimulusId,
-          float(time),
-        ]),
+    get_story: (fields) => core.story(keysField(fields, "keys_or_stimuli")).map(transitionRow),
     get_error_cause: (fields) => errorCause(state, optionalKeys(fields, "keys") ?? []),
     get_runspec: (fields) => {
       const ts = state.taskOf(fields["key"] ?? null);

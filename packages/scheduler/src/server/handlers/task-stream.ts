@@ -48,7 +48,7 @@ interface Recorded {
   readonly end: number;
 }
 
-export class TaskStream {
+class TaskStream {
   readonly #maxLength: number;
   #records: Recorded[] = [];
   /** Records ever made. */

@@ -3,7 +3,7 @@ import { asNumber, type Key, keyId, type Message, type Value } from "@dask-ts/pr
 import type { KeyHolders, KeySize } from "../worker-state.ts";
 
 /** A scheduler message that is not as the protocol says. */
-export class MalformedMessage extends TypeError {
+class MalformedMessage extends TypeError {
   constructor(message: Message, field: string, expected: string) {
     super(`malformed ${String(message["op"])}: ${field} is not ${expected}`);
     this.name = "MalformedMessage";

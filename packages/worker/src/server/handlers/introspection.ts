@@ -17,7 +17,7 @@ export function introspectionHandlers(worker: WorkerServices): RpcHandlers {
 }
 
 /** Worker.identity. */
-export function identity(worker: WorkerServices): Message {
+function identity(worker: WorkerServices): Message {
   return {
     type: "Worker",
     id: worker.id,

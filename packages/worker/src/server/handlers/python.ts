@@ -3,7 +3,7 @@ import type { Message, RpcContext, RpcHandler, RpcHandlers, Value } from "@dask-
 import type { WorkerServices } from "./services.ts";
 
 /** By Dask's op name. */
-export const PYTHON_OPS = [
+const PYTHON_OPS = [
   "run",
   "run_coroutine",
   "actor_execute",

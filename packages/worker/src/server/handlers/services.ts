@@ -1,8 +1,7 @@
 /** What the op handlers of a worker may use of it. */
-import type { Comm, Key, Message, Value } from "@dask-ts/protocol";
+import type { Comm, Key, Logger, LogRing, Message, Value } from "@dask-ts/protocol";
 import { asNumber, isKey, parseTimedelta } from "@dask-ts/protocol";
 import type { Digests } from "../digests.ts";
-import type { Logger, LogRing } from "../log.ts";
 import type { SystemMonitor } from "../monitor.ts";
 import type { Session } from "../session.ts";
 import type { TransferMetrics } from "../transfer-metrics.ts";

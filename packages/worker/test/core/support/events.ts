@@ -26,7 +26,7 @@ export const ERROR: ErrorFields = {
 
 type WhoHas = Readonly<Record<string, readonly string[]>>;
 
-export function machine(config: Partial<WorkerMachineConfig> = {}): WorkerMachine {
+function machine(config: Partial<WorkerMachineConfig> = {}): WorkerMachine {
   return new WorkerMachine({ address: ADDRESS, nthreads: 1, validate: true, transitionCounterMax: 1e6, ...config });
 }
 

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../../../../../", import.meta.url));
 export const PYTHON: string = process.env["DASK_TS_PYTHON"] ?? join(ROOT, ".venv/bin/python");
 
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 120_000;
 
 export class StockCluster {
   readonly #children: ChildProcess[] = [];
@@ -82,7 +82,7 @@ export class StockCluster {
 const PRELUDE = `
 import json, os, sys, time
 from distributed import Client, wait
-c = Client(sys.argv[1], timeout=30)
+c = Client(sys.argv[1], timeout=120)
 args = sys.argv[2:]
 def emit(value):
     print("EMIT " + json.dumps(value, default=str), flush=True)

@@ -1,8 +1,8 @@
 /**
- * The worker's log: records go to a sink (the command writes them to stderr in stock's format) and into a ring that
- * `get_logs` reads (distributed.node.ServerNode.get_logs).
+ * The log of a server: records go to sinks (the command writes them to stderr) and into a ring that `get_logs` reads
+ * (distributed.node.ServerNode.get_logs).
  */
-import { float, type Value } from "@dask-ts/protocol";
+import { float, type Value } from "./msgpack/value.ts";
 
 /** Python's level names; clients colour by them. */
 export type LevelName = "DEBUG" | "INFO" | "WARNING" | "ERROR" | "CRITICAL";
@@ -11,7 +11,7 @@ export interface LogRecord {
   /** Seconds since the epoch. */
   readonly created: number;
   readonly level: LevelName;
-  /** The logger's dotted name, `distributed.worker`. */
+  /** The logger's dotted name, as in stock. */
   readonly logger: string;
   readonly message: string;
 }
@@ -26,20 +26,15 @@ export function levelName(name: string): LevelName {
   return upper === "DEBUG" || upper === "WARNING" || upper === "ERROR" || upper === "CRITICAL" ? upper : "INFO";
 }
 
-/** `%(asctime)s - %(name)s - %(levelname)s - %(message)s` in local time, as tools that parse stock's logs expect it. */
+/** `distributed.admin.log-format` of stock, in local time: tools parse such lines. */
 export function formatRecord(record: LogRecord): string {
-  return `${asctime(record.created)} - ${record.logger} - ${record.level} - ${record.message}`;
+  const at = new Date(record.created * 1000);
+  const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString();
+  const asctime = `${local.slice(0, 10)} ${local.slice(11, 19)},${local.slice(20, 23)}`;
+  return `${asctime} - ${record.logger} - ${record.level} - ${record.message}`;
 }
 
-function asctime(seconds: number): string {
-  const date = new Date(seconds * 1000);
-  const two = (n: number): string => String(n).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  const time = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-  return `${day} ${time},${String(date.getMilliseconds()).padStart(3, "0")}`;
-}
-
-/** The last `capacity` records (`distributed.admin.log-length`). */
+/** The last records, at most `capacity` (`distributed.admin.log-length`). */
 export class LogRing {
   readonly #capacity: number;
   #records: LogRecord[] = [];
@@ -83,58 +78,53 @@ export class LogRing {
   }
 }
 
-/** A text that an executor has formatted already, without the time, logger and level in front of it. */
-export function plainText(text: string): string {
-  return text.replace(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - \S+ - [A-Z]+ - /, "");
-}
-
 /** Writes under one logger name. */
 export class Logger {
   readonly #name: string;
   readonly #sinks: readonly LogSink[];
 
-  constructor(name: string, sinks: readonly LogSink[]) {
+  constructor(name: string, ...sinks: LogSink[]) {
     this.#name = name;
     this.#sinks = sinks;
   }
 
   /** A logger below this one: `distributed.worker` → `distributed.worker.memory`. */
   child(name: string): Logger {
-    return new Logger(`${this.#name}.${name}`, this.#sinks);
+    return this.named(`${this.#name}.${name}`);
   }
 
   /** A logger of another name that writes to the same places. */
-  sibling(name: string): Logger {
-    return new Logger(name, this.#sinks);
+  named(name: string): Logger {
+    return new Logger(name, ...this.#sinks);
   }
 
-  log(level: LevelName, message: string, logger: string = this.#name): void {
+  write(level: LevelName, message: string, logger: string = this.#name): void {
     const record: LogRecord = { created: Date.now() / 1000, level, logger, message };
     for (const sink of this.#sinks) sink(record);
   }
 
   debug(message: string): void {
-    this.log("DEBUG", message);
+    this.write("DEBUG", message);
   }
 
   info(message: string): void {
-    this.log("INFO", message);
+    this.write("INFO", message);
   }
 
   warning(message: string): void {
-    this.log("WARNING", message);
+    this.write("WARNING", message);
   }
 
   /** An error line; what was caught follows it as Python's `logger.exception` writes it. */
   error(message: string, cause?: unknown): void {
-    this.log("ERROR", cause === undefined ? message : `${message}\n${describeError(cause)}`);
+    this.write("ERROR", cause === undefined ? message : `${message}\n${describeError(cause)}`);
   }
 }
 
-/** One line for an expected error, the stack for an unexpected one. */
+/** One line for an expected error (it has a code), the stack for an unexpected one. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const cause = error.cause === undefined ? "" : `\ncaused by ${describeError(error.cause)}`;
-  const isCoded = "code" in error && typeof error.code === "string";
-  return `${isCoded ? `${error.name}: ${error.message}` : (error.stack ?? String(error))}${cause}`;
+  const expected = "code" in error && typeof error.code === "string";
+  return `${expected ? `${error.name}: ${error.message}` : (error.stack ?? String(error))}${cause}`;
 }
