@@ -91,7 +91,7 @@ def test_dataframe(client):
 def test_bag(client):
     bag = db.from_sequence(range(100), npartitions=7)
     assert bag.filter(lambda x: x % 2).map(lambda x: x * x).sum().compute() == sum(x * x for x in range(100) if x % 2)
-    assert dict(bag.frequencies().compute()) == {i: 1 for i in range(100)}
+    assert dict(bag.frequencies().compute()) == dict.fromkeys(range(100), 1)
 
 
 def test_results_of_many_types(client):

@@ -106,6 +106,8 @@ async function dispatch(
     if (path !== prefix && !path.startsWith(`${prefix}/`)) return undefined;
     path = path.slice(prefix.length).replace(/^\/+/, "");
   }
+  // Stock serves its pages with and without a slash at the end.
+  path = path.replace(/\/+$/, "");
   const method = request.method === "HEAD" ? "GET" : (request.method ?? "GET");
   let allowed = true;
   for (const route of routes) {
