@@ -121,17 +121,20 @@ function reinsert<T extends Sender | Recipient>(sides: T[], side: T): void {
   sides.splice(at, 0, side);
 }
 
-/** MemoryState by the name of its attribute; bytes. */
-function memoryMeasure(memory: MemoryState, measure: string): number {
+/**
+ * MemoryState by the name of its attribute; bytes.
+ *
+ * @throws {RangeError} for a name that is none.
+ */
+export function memoryMeasure(memory: MemoryState, measure: string): number {
   const unmanaged = Math.max(0, memory.process - memory.managed);
   switch (measure) {
     case "process":
       return memory.process;
     case "managed":
-      return memory.managed + memory.spilled;
-    case "managed_in_memory":
       return memory.managed;
-    case "managed_spilled":
+    case "managed_total":
+      return memory.managed + memory.spilled;
     case "spilled":
       return memory.spilled;
     case "unmanaged":
@@ -140,7 +143,9 @@ function memoryMeasure(memory: MemoryState, measure: string): number {
       return memory.unmanagedOld;
     case "unmanaged_recent":
       return unmanaged - memory.unmanagedOld;
-    default:
+    case "optimistic":
       return memory.managed + memory.unmanagedOld;
+    default:
+      throw new RangeError(`no memory measure '${measure}'`);
   }
 }

@@ -1,6 +1,7 @@
 /** The extensions that every scheduler has (distributed.scheduler.DEFAULT_EXTENSIONS). */
 import type { SchedulerExtension } from "../server/context.ts";
 import { Events } from "./events.ts";
+import { MemorySampler } from "./memory-sampler.ts";
 import { MultiLocks } from "./multi-locks.ts";
 import { Publish } from "./publish.ts";
 import { Queues } from "./queues.ts";
@@ -16,6 +17,7 @@ export function standardExtensions(): SchedulerExtension[] {
     new MultiLocks(),
     new Events(),
     new Publish(),
+    new MemorySampler(),
     new Shuffle(),
   ];
 }

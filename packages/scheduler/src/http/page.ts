@@ -40,5 +40,5 @@ export function link(href: string, text: string): string {
 }
 
 export function json(value: unknown, status = 200): HttpReply {
-  return { status, type: "application/json; charset=UTF-8", body: JSON.stringify(value) };
+  return { status, type: "application/json", body: JSON.stringify(value) };
 }
