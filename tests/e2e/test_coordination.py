@@ -8,9 +8,10 @@ import threading
 
 import dask
 import pytest
-from cluster import wait_until
 from distributed import Event, Lock, MultiLock, Queue, Semaphore, Variable
 from distributed.diagnostics import MemorySampler
+
+from cluster import wait_until
 
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 
@@ -155,3 +156,12 @@ def test_events_and_metadata(client):
     client.set_metadata(["a", "b"], 1)
     assert client.get_metadata(["a"]) == {"b": 1}
     assert client.get_metadata("missing", default=None) is None
+
+
+def test_what_the_scheduler_does_not_show_says_so(client):
+    assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.address) == client.scheduler.address
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.no_such_thing)
+    client.set_metadata("leaf", 1)
+    with pytest.raises(TypeError):
+        client.get_metadata(["leaf", "below"])

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from dask_ts.graph_host import GraphHost
 
 
-class SchedulerViewError(AttributeError):
-    """Something of the scheduler that does not exist outside its process."""
-
-
 class _Facts:
     """An object made of a map of facts."""
 
@@ -23,7 +19,8 @@ class _Facts:
         self.__dict__.update(facts)
 
     def __getattr__(self, name: str) -> Any:
-        raise SchedulerViewError(
+        # A builtin class: the error travels to clients that do not have this package.
+        raise AttributeError(
             f"{self._what} has no {name!r} here: functions run beside the scheduler, not in it, "
             f"and see {', '.join(sorted(k for k in self.__dict__ if k[0] != '_'))}"
         )
@@ -91,12 +88,12 @@ class SchedulerView:
     def _ask(self, field: str) -> Any:
         reply = self._host.bridge.request_sync("scheduler-view", 30, fields=[field])
         if reply.get("status") == "error":
-            raise SchedulerViewError(str(reply.get("exception_text") or reply.get("exception")))
+            raise RuntimeError(str(reply.get("exception_text") or reply.get("exception")))
         return reply.get(field)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name not in self._ASKED:
-            raise SchedulerViewError(
+            raise AttributeError(
                 f"the scheduler has no {name!r} here: functions run beside the scheduler, not in "
                 f"it, and see {', '.join(self._ASKED)}, loop, plugins and extensions"
             )

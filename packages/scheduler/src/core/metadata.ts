@@ -25,7 +25,11 @@ export class MetadataTree {
     level.set(keyId(last), [last, value]);
   }
 
-  /** undefined where the path leads nowhere. */
+  /**
+   * undefined where the path leads nowhere.
+   *
+   * @throws {TypeError} where it leads into a value that is no dict.
+   */
   get(path: readonly Key[]): Value | undefined {
     let level: Map<string, [Key, Value]> | undefined = this.root;
     let value: Value | undefined = asMap(this.root);
@@ -33,7 +37,7 @@ export class MetadataTree {
       const id = keyId(key);
       if (level !== undefined) value = level.get(id)?.[1];
       else if (value instanceof Map) value = lookUp(value, id);
-      else return undefined;
+      else throw new TypeError(`the metadata before '${id}' is a value, not a dict`);
       if (value === undefined) return undefined;
       level = value instanceof Branch ? value.entries : undefined;
     }
