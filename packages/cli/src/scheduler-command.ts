@@ -117,7 +117,6 @@ export async function serveScheduler(options: SchedulerOptions, log: Log): Promi
     void scheduler.close(`signal-${number}`);
   });
   await scheduler.finished;
-  log.write("INFO", `Stopped scheduler at '${scheduler.address}'`);
   log.write("INFO", "End scheduler");
   return 0;
 }

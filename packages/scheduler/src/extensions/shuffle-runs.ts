@@ -9,7 +9,7 @@ import { State, type StateCode, stateName } from "../core/task-status.ts";
 import type { TaskState } from "../core/task-state.ts";
 import { drain } from "../core/transitions/engine.ts";
 import type { WorkerState } from "../core/worker-state.ts";
-import type { Log } from "../server/log.ts";
+import type { Logger as Log } from "@dask-ts/protocol";
 import { consistencyError, describeRun, illegalStateError, type ShuffleRun } from "./shuffle-run.ts";
 
 /** What is known of a barrier task for which there was a run. */

@@ -2,7 +2,7 @@ import { type Message, Pickled, type Value } from "@dask-ts/protocol";
 import { beforeEach, describe, expect, test } from "vitest";
 import { ShuffleCreator } from "../../src/extensions/shuffle-create.ts";
 import { ShuffleRuns } from "../../src/extensions/shuffle-runs.ts";
-import { Log, type LogRecord } from "../../src/server/log.ts";
+import { Logger as Log, type LogRecord } from "@dask-ts/protocol";
 import { addressOf, TestCore } from "../core/builders.ts";
 
 /** A join: two shuffles with transfers, barriers, and shared outputs. */

@@ -1,1 +1,0 @@
-export { Logger as Log, type LogRecord } from "@dask-ts/protocol";
