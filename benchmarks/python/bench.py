@@ -1,6 +1,6 @@
 """Stock's scheduler and ours take turns on the same graphs, with zero workers.
 
-    bench.py [--sizes quick|full] [--graphs map-10000,...] [--rounds 3] [--warm 2] [--repeat 2]
+    bench.py [--sizes quick|full] [--graphs map-10000,...] [--rounds 3] [--warm 30000] [--repeat 2]
              [--workers 8] [--threads 4] [--markdown FILE]
 
 For each graph and scheduler: the best round's makespan and tasks a second, the CPU time a task of the scheduler's whole
@@ -62,15 +62,22 @@ def tree_of(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    total = 0
+    """CPU time so far, threads and children that have ended included.
+
+    The process's own CPU clock counts nanoseconds; utime and stime of /proc are sampled at the timer's tick, and a
+    process that wakes up for a fraction of a tick is charged for all or nothing of it.
+    """
+    total = 0.0
     for pid in pids:
         try:
+            # clock_getcpuclockid(3): the complement of the process id, and CPUCLOCK_SCHED
+            total += time.clock_gettime(~pid << 3 | 2)
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        # utime, stime, and both of the children that have ended and were waited for
-        total += sum(int(value) for value in fields[11:15])
-    return total / TICK
+        # cutime and cstime: children that have ended and were waited for
+        total += (int(fields[13]) + int(fields[14])) / TICK
+    return total
 
 
 def rss_bytes(pids: list[int]) -> int:
@@ -165,12 +172,16 @@ def settle(scheduler: int, zero: int) -> None:
         before = now
 
 
-def measure(cluster: Cluster, name: str, runs: int) -> list[Figures]:
+def measure(cluster: Cluster, name: str, warm: int, repeat: int) -> list[Figures]:
+    """The cold run, as many more as make up `warm` tasks, and the last `repeat`, which count."""
     scheduler, zero = cluster.processes[0].pid, cluster.processes[1].pid
     with Client(cluster.address) as client:
         client.wait_for_workers(cluster.workers)
         graphs.run(client, WARM_UP[name.split("-")[0]])  # imports
-        return [measure_run(client, name, scheduler, zero) for _ in range(runs)]
+        runs = [measure_run(client, name, scheduler, zero)]
+        while len(runs) < 20 and len(runs) * runs[0].tasks < warm:
+            runs.append(measure_run(client, name, scheduler, zero))
+        return runs + [measure_run(client, name, scheduler, zero) for _ in range(repeat)]
 
 
 def measure_run(client: Client, name: str, scheduler: int, zero: int) -> Figures:
@@ -200,7 +211,10 @@ def main() -> int:
     parser.add_argument("--graphs", help="names instead of a set of sizes, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--warm", type=int, default=2, help="runs of the graph that are not measured, after the cold one"
+        "--warm",
+        type=int,
+        default=30000,
+        help="tasks to run before measuring, the cold run's included (at most 20 runs)",
     )
     parser.add_argument("--repeat", type=int, default=2, help="measured runs in a round; 0: all runs are")
     parser.add_argument("--workers", type=int, default=8)
@@ -233,7 +247,7 @@ def main() -> int:
             for _ in range(args.rounds):
                 for kind in figures:
                     with Cluster(kind, args.workers, args.threads, folder) as cluster:
-                        runs = measure(cluster, name, 1 + args.warm + args.repeat)
+                        runs = measure(cluster, name, args.warm, args.repeat)
                         first[kind].append(runs[0])
                         figures[kind] += runs[-args.repeat :]
             stock, ours = (min(figures[kind], key=lambda f: f.scheduler_us) for kind in figures)
