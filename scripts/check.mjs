@@ -36,7 +36,7 @@ function check(name, command, args, options) {
 check("format", join(BIN, "biome"), ["format", "."]);
 check("lint", join(BIN, "oxlint"), ["--type-aware", "--deny-warnings"]);
 check("types", join(BIN, "tsc"), ["-b"]);
-check("test-types", join(BIN, "tsc"), ["-b", ...TESTED.map((name) => `packages/${name}/test`)]);
+check("test-types", join(BIN, "tsc"), ["-b", ...TESTED.map((name) => `packages/${name}/test`), "tests/simulation"]);
 check("knip", join(BIN, "knip"), []);
 check("python-lint", join(ROOT, ".venv", "bin", "ruff"), ["check", "packages", "demo", "benchmarks", "tests"]);
 check("python-types", join(ROOT, ".venv", "bin", "mypy"), [

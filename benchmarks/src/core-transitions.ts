@@ -7,7 +7,7 @@
  * Messages of the fake workers are made while the clock stands.
  */
 import type { Message, Value } from "@dask-ts/protocol";
-import { DEFAULT_CORE_CONFIG, SchedulerCore } from "@dask-ts/scheduler/internal";
+import { DEFAULT_CORE_CONFIG, SchedulerCore, WorkStealing } from "@dask-ts/scheduler/internal";
 import { benchGraph, type Shape } from "./core-graphs.ts";
 import { addBenchWorker } from "./core-worker.ts";
 
@@ -32,6 +32,7 @@ function run(shape: Shape, n: number, warmup: boolean): void {
     return result;
   };
   const core = new SchedulerCore({ ...DEFAULT_CORE_CONFIG, makeException: () => null }, now);
+  if (process.env["STEALING"] !== "0") core.stealing = new WorkStealing(core);
   core.addClient("c", now);
   for (let i = 0; i < workers; i++) {
     const name = String(i).padStart(4, "0");

@@ -21,46 +21,11 @@ import {
   serveComm,
   type Value,
 } from "@dask-ts/protocol";
+import { heartbeat, registration } from "./fake-worker.ts";
 
 /** Nine bytes: the pickle of 0, whatever the task was. */
 const ZERO = Buffer.from("80054b002e", "hex");
 const INT_TYPE = Buffer.from("80059514000000000000008c086275696c74696e73948c03696e749493942e", "hex");
-const METRICS: Message = {
-  task_counts: new Map(),
-  bandwidth: new Map<Value, Value>([
-    ["total", 100_000_000],
-    ["workers", new Map()],
-    ["types", new Map()],
-  ]),
-  digests_total_since_heartbeat: new Map(),
-  managed_bytes: 0,
-  spilled_bytes: new Map([
-    ["memory", 0],
-    ["disk", 0],
-  ]),
-  transfer: new Map([
-    ["incoming_bytes", 0],
-    ["incoming_count", 0],
-    ["incoming_count_total", 0],
-    ["outgoing_bytes", 0],
-    ["outgoing_count", 0],
-    ["outgoing_count_total", 0],
-  ]),
-  event_loop_interval: 0.02,
-  cpu: float(0),
-  memory: 100_000_000,
-  host_net_io: new Map([
-    ["read_bps", float(0)],
-    ["write_bps", float(0)],
-  ]),
-  host_disk_io: new Map([
-    ["read_bps", float(0)],
-    ["write_bps", float(0)],
-  ]),
-  num_fds: 10,
-};
-
-const now = (): Value => float(Date.now() / 1000);
 
 class ZeroWorker {
   readonly #address: string;
@@ -95,29 +60,7 @@ class ZeroWorker {
   }
 
   async #register(comm: Comm, name: string, nthreads: number): Promise<void> {
-    comm.send({
-      op: "register-worker",
-      reply: false,
-      address: this.#address,
-      status: "init",
-      nthreads,
-      name,
-      now: now(),
-      resources: new Map(),
-      memory_limit: 16 * 2 ** 30,
-      local_directory: "/tmp",
-      services: new Map(),
-      nanny: null,
-      pid: process.pid,
-      versions: new Map<Value, Value>([
-        ["host", new Map()],
-        ["packages", new Map()],
-      ]),
-      metrics: { ...METRICS, time: now() },
-      extra: new Map(),
-      stimulus_id: `zero-${name}`,
-      server_id: `Worker-${name}`,
-    });
+    comm.send(registration(this.#address, name, nthreads, "init"));
     const reply = await comm.receive();
     if (!isMessage(reply) || reply["status"] !== "OK") throw new Error(`not registered: ${JSON.stringify(reply)}`);
     const stream = new BatchedSend(comm, 2);
@@ -129,15 +72,7 @@ class ZeroWorker {
     const interval = Number(reply["heartbeat-interval"] ?? 1) * 1000;
     setInterval(
       () => {
-        this.#pool
-          .call(this.#scheduler, "heartbeat_worker", {
-            address: this.#address,
-            now: now(),
-            metrics: { ...METRICS, time: now() },
-            executing: new Map(),
-            extensions: new Map(),
-          })
-          .catch(() => undefined);
+        this.#pool.call(this.#scheduler, "heartbeat_worker", heartbeat(this.#address)).catch(() => undefined);
       },
       Math.max(interval, 500),
     );

@@ -103,7 +103,8 @@ class Cluster:
             self.start_scheduler()
             for kind in self.kinds[1]:
                 self.start_worker(kind)
-            self.wait_for_workers(len(self.kinds[1]))
+            if self.kinds[1]:
+                self.wait_for_workers(len(self.kinds[1]))
         except BaseException:
             self.__exit__()
             raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import subprocess
+import sys
 import threading
 
 import dask
@@ -11,7 +13,7 @@ import pytest
 from distributed import Event, Lock, MultiLock, Queue, Semaphore, Variable
 from distributed.diagnostics import MemorySampler
 
-from cluster import wait_until
+from cluster import Cluster, wait_until
 
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 
@@ -126,6 +128,96 @@ def test_event(cluster, client):
     assert waiting.result(timeout=20) and event.is_set()
     event.clear()
     assert not event.is_set()
+
+
+def other_process(cluster, program: str) -> subprocess.Popen:
+    """A client of its own that runs the program, once the program has said that it is there."""
+    start = f"from distributed import *; c = Client({cluster.address!r})\n"
+    process = subprocess.Popen([sys.executable, "-c", start + program], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline().strip() == b"ready"
+    return process
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+
+
+def test_an_item_does_not_go_to_a_client_that_was_killed_while_it_waited(cluster, client):
+    queue = Queue("killed")
+    waiting = "import threading; t = threading.Timer(0.5, print, ['ready'], {'flush': True}); t.start()\n"
+    kill(other_process(cluster, waiting + "Queue('killed').get()"))
+    wait_until(lambda: len(clients(client)) == 1, "the scheduler has seen that it is gone")
+    queue.put("item")
+    assert queue.get(timeout=5) == "item"
+
+
+def clients(client) -> list[str]:
+    """Names of the real clients."""
+    info = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.clients))
+    return [name for name in info if name.startswith("Client-") and not name.startswith("Client-worker")]
+
+
+def test_locks_are_not_kept_for_a_client_that_was_killed_while_it_waited(cluster, client):
+    held = MultiLock(["x", "y"])
+    assert held.acquire(timeout=5)
+    waiting = "import threading; t = threading.Timer(0.5, print, ['ready'], {'flush': True}); t.start()\n"
+    kill(other_process(cluster, waiting + "MultiLock(['x', 'y']).acquire()"))
+    wait_until(lambda: len(clients(client)) == 1, "the scheduler has seen that it is gone")
+    held.release()
+    assert MultiLock(["x", "y"]).acquire(timeout=5)
+
+
+def test_a_deleted_variable_keeps_its_future_for_who_is_reading_it(client):
+    variable = Variable("deleted")
+    future = client.submit(operator.neg, 8, pure=False)
+    key = future.key
+    variable.set(future)
+    reply = client.sync(client.scheduler.variable_get, name="deleted", client=client.id, timeout=5)
+    future.release()
+    variable.delete()
+    assert client.submit(operator.neg, 1, pure=False).result(timeout=10) == -1
+    assert held_keys(client) & {key}
+    confirm = {"op": "variable-future-received-confirm", "name": "deleted", "key": key, "token": reply["token"]}
+    client._send_to_scheduler(confirm)
+    client._send_to_scheduler({"op": "client-releases-keys", "keys": [key], "client": client.id})
+    wait_until(lambda: key not in held_keys(client), "the future is released")
+
+
+def held_keys(client) -> set:
+    return {key for keys in client.has_what().values() for key in keys}
+
+
+def test_the_lease_of_a_killed_holder_runs_out():
+    locks = "DASK_DISTRIBUTED__SCHEDULER__LOCKS__"
+    with (
+        Cluster(workers=(), env={f"{locks}LEASE_VALIDATION_INTERVAL": "100ms"}) as cluster,
+        cluster.client(),
+        dask.config.set({"distributed.scheduler.locks.lease-timeout": "1s"}),
+    ):
+        holder = (
+            "import dask, time; dask.config.set({'distributed.scheduler.locks.lease-timeout': '1s'})\n"
+            "Lock('l').acquire(); print('ready', flush=True); time.sleep(60)"
+        )
+        process = other_process(cluster, holder)
+        mine = Lock("l")
+        assert not mine.acquire(timeout=1.5), "it is refreshed while its holder lives"
+        kill(process)
+        assert mine.acquire(timeout=10)
+        mine.release()
+
+
+def test_a_closed_semaphore_wakes_who_waits_for_it(client):
+    semaphore = Semaphore(max_leases=1, name="closing")
+    assert semaphore.acquire(timeout=5)
+    waiting = client.submit(lambda: Semaphore(max_leases=1, name="closing").acquire(timeout=20), pure=False)
+    wait_until(lambda: any(client.processing().values()), "a task waits for it")
+    semaphore.close()
+    # Either it was waiting already, or it makes the semaphore anew.
+    try:
+        assert waiting.result(timeout=20)
+    except RuntimeError as error:
+        assert "not known" in str(error)
 
 
 def test_datasets(cluster, client):

@@ -33,6 +33,18 @@ export function collect(value: string, previous: string[]): string[] {
   return [...previous, value];
 }
 
+/** Arguments after the flags belong to preload modules (distributed.preloading.validate_preload_argv). */
+export function refuseStrayArguments(target: Command, argv: readonly string[], preload: readonly string[]): void {
+  if (argv.length === 0 || preload.length > 0) return;
+  const option = argv.find((argument) => argument.startsWith("-"));
+  if (option !== undefined) target.error(`error: unknown option '${option}'`, { exitCode: USAGE_EXIT_CODE });
+  target.error(
+    `error: Got unexpected extra argument${argv.length > 1 ? "s" : ""}: (${argv.join(" ")}). ` +
+      "If you intended these as values for a --preload module, list --preload before them.",
+    { exitCode: USAGE_EXIT_CODE },
+  );
+}
+
 /** The three files of a TLS set-up. */
 export interface TlsFlags {
   readonly tlsCaFile?: string;

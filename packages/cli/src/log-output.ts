@@ -2,7 +2,14 @@
  * Where the log goes: stderr, readable on a terminal, JSON otherwise. Lines that deployers parse (`Scheduler at:` and
  * the like; SSHCluster, cloudprovider, batch scripts) are always in stock's plain format.
  */
-import { type Config, formatRecord, type LevelName, type LogRecord, type LogSink } from "@dask-ts/protocol";
+import {
+  type Config,
+  type ConfigTree,
+  formatRecord,
+  type LevelName,
+  type LogRecord,
+  type LogSink,
+} from "@dask-ts/protocol";
 import { pino } from "pino";
 import pretty from "pino-pretty";
 import { UsageError } from "./worker-layout.ts";
@@ -46,24 +53,38 @@ export function openLog(format: string | undefined, name: string, config: Config
   const sink: LogSink = (record) => {
     if ((SEVERITY[record.level] ?? 20) >= threshold(record.logger)) output(record);
   };
-  return {
+  const log: Log = {
     sink,
     write: (level, message, logger = name) => sink({ created: Date.now() / 1000, level, logger, message }),
   };
+  const python = pythonLogging(config);
+  if (python !== undefined) {
+    log.write("WARNING", `${python} configures Python's logging and is not read here; give levels by logger instead`);
+  }
+  return log;
 }
 
 /** Python's numbers for its levels. */
 const SEVERITY: { readonly [level: string]: number } = { DEBUG: 10, INFO: 20, WARNING: 30, ERROR: 40, CRITICAL: 50 };
 
-/** The old-style `logging` section of Dask's configuration: logger → level, inherited along the dots. */
+/** The `logging` section, which may be below `distributed` (distributed.config._find_logging_config). */
+function loggingSection(config: Config): ConfigTree {
+  const section = config.get("distributed.logging", config.get("logging", {}));
+  return typeof section === "object" && section !== null && !Array.isArray(section) ? section : {};
+}
+
+/** The key of a configuration that only Python's logging module understands. */
+function pythonLogging(config: Config): string | undefined {
+  if (config.has("logging-file-config")) return "logging-file-config";
+  return "version" in loggingSection(config) ? "logging" : undefined;
+}
+
+/** The old style of the section: logger → level, inherited along the dots. */
 function thresholds(config: Config): (logger: string) => number {
-  const section = config.get("logging", {});
   const levels = new Map<string, number>();
-  if (typeof section === "object" && section !== null && !Array.isArray(section)) {
-    for (const [logger, level] of Object.entries(section)) {
-      const severity = SEVERITY[String(level).toUpperCase()];
-      if (severity !== undefined) levels.set(logger, severity);
-    }
+  for (const [logger, level] of Object.entries(loggingSection(config))) {
+    const severity = SEVERITY[String(level).toUpperCase()];
+    if (severity !== undefined) levels.set(logger, severity);
   }
   const known = new Map<string, number>();
   const find = (logger: string): number => {

@@ -1,4 +1,4 @@
-/** The entry point of `dask-ts`, and of `dask-scheduler` and `dask-worker`, which are its sub-commands. */
+/** The entry point of `dask-ts`, and of `dask-scheduler`, `dask-worker`, `dask-spec` and `dask-ssh`, which are its sub-commands. */
 import { PythonNotFoundError } from "@dask-ts/protocol";
 import type { Command } from "commander";
 import { command } from "./flags.ts";
@@ -9,6 +9,9 @@ import { UsageError } from "./worker-layout.ts";
 const COMMANDS: { readonly [name: string]: () => Promise<Command> } = {
   scheduler: async () => (await import("./scheduler-command.ts")).schedulerCommand(),
   worker: async () => (await import("./worker-command.ts")).workerCommand(),
+  config: async () => (await import("./config-command.ts")).configCommand(),
+  ssh: async () => (await import("./ssh-command.ts")).sshCommand(),
+  spec: async () => (await import("./spec-command.ts")).specCommand(),
   cluster: async () => (await import("./cluster-command.ts")).clusterCommand(),
 };
 

@@ -1,6 +1,14 @@
 /** `dask-ts worker`, `dask-worker`: the flags of `dask worker` (distributed.cli.dask_worker). */
 import { readFileSync } from "node:fs";
-import { type Config, findPython, loadConfig, parseHostPort, parseTimedelta, TimeoutError } from "@dask-ts/protocol";
+import {
+  type Config,
+  findPython,
+  loadConfig,
+  loadSecurity,
+  parseHostPort,
+  parseTimedelta,
+  TimeoutError,
+} from "@dask-ts/protocol";
 import {
   cpuCount,
   Nanny,
@@ -11,10 +19,10 @@ import {
   workerSettings,
 } from "@dask-ts/worker";
 import { type Command, Option } from "commander";
-import { collect, command, integer, ownOptions, type TlsFlags, tlsOptions } from "./flags.ts";
+import { collect, command, integer, ownOptions, refuseStrayArguments, type TlsFlags, tlsOptions } from "./flags.ts";
 import { describePython, onTermination, writePidFile } from "./lifecycle.ts";
 import { type Log, openLog } from "./log-output.ts";
-import { securityFields, tlsOverrides, tlsSettings } from "./tls-files.ts";
+import { securityFields, tlsFiles, tlsOverrides } from "./tls-flags.ts";
 import { apportionPorts, layoutWorkers, parseResources, UsageError, workerName } from "./worker-layout.ts";
 
 /** Classes that this worker stands in for. */
@@ -28,11 +36,12 @@ const WORKER_CLASSES = new Set([
 ]);
 const FILE_POLL_MS = 20;
 
-interface WorkerFlags extends TlsFlags {
+export interface WorkerFlags extends TlsFlags {
   readonly workerPort?: string;
   readonly nannyPort?: string;
   readonly dashboardAddress: string;
   readonly dashboard: boolean;
+  readonly dashboardPrefix?: string;
   readonly listenAddress?: string;
   readonly contactAddress?: string;
   readonly host?: string;
@@ -59,7 +68,10 @@ interface WorkerFlags extends TlsFlags {
   readonly logFormat?: string;
 }
 
-export function workerCommand(): Command {
+type Act = (scheduler: string | undefined, argv: string[], flags: WorkerFlags) => Promise<number>;
+
+/** @param act what is done with arguments and flags; the exit code. */
+export function workerCommand(act: Act = run): Command {
   const worker = command("worker")
     .description("Launch a Dask worker attached to an existing scheduler.")
     .argument("[scheduler]", "address of the scheduler, host:8786")
@@ -74,7 +86,7 @@ export function workerCommand(): Command {
     .option("--contact-address <address>", "The address that the worker gives to others, like tcp://127.0.0.1:9000")
     .option("--host <host>", "Serving host, visible to the scheduler and other workers")
     .option("--interface <name>", "Network interface like 'eth0' or 'ib0'")
-    .option("--protocol <protocol>", "Protocol like tcp, tls")
+    .option("--protocol <protocol>", "Protocol like tcp, tls, ws, wss")
     .option("--nthreads <n>", "Threads per worker [default: the cores, shared by the workers]", integer, 0)
     .option("--nworkers <n>", "Workers to launch; negative: cores + 1 + n; or 'auto' [default: 1]")
     .option("--name <name>", "A unique name; with --nworkers the number is appended: name-0, name-1")
@@ -86,7 +98,7 @@ export function workerCommand(): Command {
     .option("--resources <resources>", 'Resources for task constraints like "GPU=2 MEM=10e9", per worker')
     .option("--scheduler-file <file>", "File with scheduler information, as dask-scheduler --scheduler-file wrote it")
     .option("--death-timeout <time>", "Seconds to wait for a scheduler before closing")
-    .addOption(new Option("--dashboard-prefix <prefix>", "deprecated, ignored").hideHelp())
+    .addOption(new Option("--dashboard-prefix <prefix>", "deprecated, without effect").hideHelp())
     .option("--lifetime <time>", "Shut down the worker after this duration")
     .option("--lifetime-stagger <time>", "Random amount by which to stagger lifetimes")
     .option("--lifetime-restart", "Start the worker again after its lifetime")
@@ -100,7 +112,8 @@ export function workerCommand(): Command {
     .option("--preload-nanny <module>", "Module to load in each nanny", collect, [])
     .option("--scheduler-sni <name>", "Scheduler SNI, where it is not the host name");
   return ownOptions(worker).action(async (scheduler: string | undefined, argv: string[], flags: WorkerFlags) => {
-    process.exitCode = await run(scheduler, argv, flags);
+    refuseStrayArguments(worker, argv, flags.preload);
+    process.exitCode = await act(scheduler, argv, flags);
   });
 }
 
@@ -113,7 +126,10 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
   });
   const log = openLog(flags.logFormat, "distributed.dask_worker", config);
   for (const text of warnings) log.write("WARNING", text);
-  check(flags);
+  if (flags.dashboardPrefix !== undefined) {
+    log.write("WARNING", "--dashboard-prefix is deprecated and has no effect for workers");
+  }
+  checkWorkerFlags(flags);
   writePidFile(flags.pidFile);
   const deathTimeoutS = flags.deathTimeout === undefined ? null : parseTimedelta(flags.deathTimeout);
   const configured = config.has("scheduler-address") ? config.getString("scheduler-address") : null;
@@ -122,10 +138,25 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
     (flags.schedulerFile ? await readSchedulerFile(flags.schedulerFile, deathTimeoutS) : undefined) ||
     configured;
   if (!scheduler) throw new UsageError("Need to provide scheduler address like `dask worker SCHEDULER_ADDRESS:8786`");
-  return await serveWorkers(await workerOptions(scheduler, argv, flags, config, deathTimeoutS, log), flags.nanny, log);
+  const python = await findPython({ python: flags.python });
+  log.write("INFO", describePython(python));
+  const options = workerOptions(scheduler, argv, flags, { config, deathTimeoutS, python: python.path });
+  return await serveWorkers(
+    options.map((one) => makeWorker({ ...one, logSinks: [log.sink] }, flags.nanny)),
+    log,
+  );
 }
 
-function check(flags: WorkerFlags): void {
+/** What is known beside the flags. */
+export interface WorkerSurroundings {
+  readonly config: Config;
+  readonly deathTimeoutS: number | null;
+  /** The interpreter of the executors. */
+  readonly python: string;
+}
+
+/** @throws {UsageError} where flags contradict each other, or one cannot be had here. */
+export function checkWorkerFlags(flags: WorkerFlags): void {
   const fail = (text: string): never => {
     throw new UsageError(`Failed to launch worker. ${text}`);
   };
@@ -144,15 +175,17 @@ function check(flags: WorkerFlags): void {
   if (flags.preloadNanny.length > 0) fail("--preload-nanny is not available yet: the nanny has no Python process.");
 }
 
-/** One set of options for each worker of the command. */
-async function workerOptions(
+/**
+ * One set of options for each worker of the command.
+ *
+ * @throws {UsageError} {@link ConfigError} where a value makes no sense.
+ */
+export function workerOptions(
   scheduler: string,
-  preloadArgv: string[],
+  preloadArgv: readonly string[],
   flags: WorkerFlags,
-  config: Config,
-  deathTimeoutS: number | null,
-  log: Log,
-): Promise<NannyOptions[]> {
+  { config, deathTimeoutS, python }: WorkerSurroundings,
+): NannyOptions[] {
   const { nworkers, nthreads } = layoutWorkers(flags.nworkers, flags.nthreads, cpuCount());
   const listen = flags.listenAddress ? parseHostPort(flags.listenAddress.replace(/^\w+:\/\//, ""), 0) : undefined;
   const ports = apportionPorts(
@@ -161,14 +194,13 @@ async function workerOptions(
     nworkers,
     flags.nanny,
   );
-  const python = await findPython({ python: flags.python });
-  log.write("INFO", describePython(python));
-  const tls = tlsSettings(config, "worker");
+  const comms = loadSecurity(config, "worker", tlsFiles(flags));
   const resources = parseResources(flags.resources);
   const settings = workerSettings(config);
   const shared = {
     scheduler,
-    startExecutor: pythonStarter({ python: python.path, config }),
+    startExecutor: pythonStarter({ python, config }),
+    pluginPython: { python, config },
     settings,
     nthreads,
     memoryLimit: flags.memoryLimit,
@@ -177,17 +209,17 @@ async function workerOptions(
     protocol: flags.protocol ?? protocolOf(flags.listenAddress),
     contactAddress: flags.contactAddress ?? flags.listenAddress ?? null,
     dashboardAddress: flags.dashboardAddress,
+    dashboard: flags.dashboard,
     localDirectory: flags.localDirectory ?? null,
     deathTimeoutS,
     security: securityFields(config, "worker"),
     preload: flags.preload.length > 0 ? flags.preload : config.getStrings("distributed.worker.preload"),
     preloadArgv: preloadArgv.length > 0 ? preloadArgv : config.getStrings("distributed.worker.preload-argv"),
-    logSinks: [log.sink],
     lifetimeS: flags.lifetime === undefined ? settings.lifetimeS : parseTimedelta(flags.lifetime),
     lifetimeStaggerS:
       flags.lifetimeStagger === undefined ? settings.lifetimeStaggerS : parseTimedelta(flags.lifetimeStagger),
     lifetimeRestart: flags.lifetimeRestart ?? settings.lifetimeRestart,
-    ...(tls === undefined ? {} : { tls }),
+    comms,
     ...(resources === undefined ? {} : { resources }),
     ...(flags.schedulerSni === undefined ? {} : { serverHostname: flags.schedulerSni }),
   };
@@ -197,13 +229,14 @@ async function workerOptions(
   });
 }
 
+/** A worker, with a nanny or without. */
+export function makeWorker({ nannyPorts, ...worker }: NannyOptions, nanny: boolean): Worker | Nanny {
+  return nanny ? new Nanny({ ...worker, ...(nannyPorts === undefined ? {} : { nannyPorts }) }) : new Worker(worker);
+}
+
 /** Runs the workers until a signal or their own end; returns the exit code. */
-export async function serveWorkers(options: readonly NannyOptions[], nanny: boolean, log: Log): Promise<number> {
-  const group = new WorkerGroup(
-    options.map(({ nannyPorts, ...worker }) =>
-      nanny ? new Nanny({ ...worker, ...(nannyPorts === undefined ? {} : { nannyPorts }) }) : new Worker(worker),
-    ),
-  );
+export async function serveWorkers(workers: readonly (Worker | Nanny)[], log: Log): Promise<number> {
+  const group = new WorkerGroup(workers);
   onTermination((name, number) => {
     log.write("INFO", `Received signal ${name} (${number})`, "distributed._signals");
     void group.close(`signal-${number}`);

@@ -6,6 +6,7 @@ import { createSocket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { hostname, networkInterfaces } from "node:os";
+import { AddressError } from "./errors.ts";
 
 export const DEFAULT_SCHEME = "tcp";
 
@@ -25,7 +26,7 @@ export function normalizeAddress(address: string, defaultScheme: string = DEFAUL
 /**
  * Host and port of an address or of a bare `host:port`. The host comes without brackets and may be empty.
  *
- * @throws {TypeError} where the port is missing (and no default is given) or is no port, or IPv6 lacks its brackets.
+ * @throws {AddressError} where the port is missing (and no default is given) or is no port, or IPv6 lacks its brackets.
  */
 export function parseHostPort(address: string, defaultPort?: number): { host: string; port: number } {
   const loc = parseAddress(address).loc;
@@ -45,17 +46,17 @@ export function parseHostPort(address: string, defaultPort?: number): { host: st
     if (host.includes(":")) throw badAddress(address);
   }
   if (port === undefined) {
-    if (defaultPort === undefined) throw new TypeError(`missing port number in address '${address}'`);
+    if (defaultPort === undefined) throw new AddressError(`missing port number in address '${address}'`);
     return { host, port: defaultPort };
   }
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65535) {
-    throw new TypeError(`invalid port '${port}' in address '${address}'`);
+    throw new AddressError(`invalid port '${port}' in address '${address}'`);
   }
   return { host, port: Number(port) };
 }
 
-function badAddress(address: string): TypeError {
-  return new TypeError(`invalid address '${address}'; maybe: ipv6 needs brackets like [::1]`);
+function badAddress(address: string): AddressError {
+  return new AddressError(`invalid address '${address}'; maybe: ipv6 needs brackets like [::1]`);
 }
 
 /** `host:port`, with brackets where the host is IPv6; the host alone where there is no port. */
@@ -74,7 +75,7 @@ export function getAddressHost(address: string): string {
   return parseHostPort(address, 0).host;
 }
 
-/** The port of an address. @throws {TypeError} where it has none. */
+/** The port of an address. @throws {AddressError} where it has none. */
 export function getAddressPort(address: string): number {
   return parseHostPort(address).port;
 }
@@ -138,19 +139,19 @@ function routedIp(toward: string, family: 4 | 6): Promise<string | undefined> {
 /**
  * The IPv4 address of a network interface (`--interface`).
  *
- * @throws {TypeError} where there is no such interface, or it has no IPv4 address.
+ * @throws {AddressError} where there is no such interface, or it has no IPv4 address.
  */
 export function getIpInterface(name: string): string {
   const interfaces = networkInterfaces();
   const addresses = interfaces[name];
   if (addresses === undefined) {
     const valid = Object.keys(interfaces).map((n) => `'${n}'`);
-    throw new TypeError(
+    throw new AddressError(
       `'${name}' is not a valid network interface. Valid network interfaces are: [${valid.join(", ")}]`,
     );
   }
   const ipv4 = addresses.find((a) => a.family === "IPv4");
-  if (ipv4 === undefined) throw new TypeError(`interface '${name}' doesn't have an IPv4 address`);
+  if (ipv4 === undefined) throw new AddressError(`interface '${name}' doesn't have an IPv4 address`);
   return ipv4.address;
 }
 
@@ -169,21 +170,21 @@ export interface ListenOptions {
 /**
  * The address to listen on from `--host --port --interface --protocol` (Dask's address_from_user_args).
  *
- * @throws {TypeError} where host and interface are given together, or two different ports.
+ * @throws {AddressError} where host and interface are given together, or two different ports.
  */
 export function addressFromUserArgs(options: ListenOptions): string {
   let protocol = options.protocol ?? (options.requireEncryption === true ? "tls" : "");
   if (protocol.endsWith("://")) protocol = protocol.slice(0, -3);
   let host = options.host ?? "";
   if (options.interface) {
-    if (host !== "") throw new TypeError(`Can not specify both interface and host: ${options.interface}, ${host}`);
+    if (host !== "") throw new AddressError(`Can not specify both interface and host: ${options.interface}, ${host}`);
     host = getIpInterface(options.interface);
   }
   const { scheme, loc } = parseAddress(host, protocol || (options.defaultScheme ?? DEFAULT_SCHEME));
   const bare = loc.includes(":") && !loc.startsWith("[") && isIP(loc) === 6 ? `[${loc}]` : loc;
   const parsed = parseHostPort(bare, options.port ?? options.defaultPort ?? 0);
   if (parsed.port !== 0 && options.port && parsed.port !== options.port) {
-    throw new TypeError(`port number given twice in options: host ${host} and port ${options.port}`);
+    throw new AddressError(`port number given twice in options: host ${host} and port ${options.port}`);
   }
   return getTcpAddressFromHostPort(parsed.host, parsed.port, protocol || scheme);
 }

@@ -6,13 +6,16 @@
  *
  * Frame 0 and sub-headers are never compressed.
  */
-import { deflateSync, inflateSync } from "node:zlib";
-import { compressSync, uncompressSync } from "lz4-napi";
+import { promisify } from "node:util";
+import { deflate, deflateSync, inflateSync } from "node:zlib";
+import { compress as compressLz4, compressSync, uncompressSync } from "lz4-napi";
 import { ProtocolError } from "./errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 
 /** Names that {@link compressFrame} and {@link decompressFrame} know; null is none. */
 export type Compression = "lz4" | "zlib";
+
+const deflateAsync = promisify(deflate) as (bytes: Buffer) => Promise<Buffer>;
 
 const MIN_SIZE = 10_000;
 /** Beyond this, compression libraries often fail. */
@@ -34,20 +37,37 @@ export function isCompression(name: unknown): name is Compression {
  * @returns the name for the sub-header's `compression` entry (null: sent as it is), and the bytes.
  * @throws {ProtocolError} for a name that is not supported here.
  */
-export function compressFrame(
-  name: string | null,
-  frame: Uint8Array,
-): { readonly compression: Compression | null; readonly bytes: Uint8Array } {
+export function compressFrame(name: string | null, frame: Uint8Array): CompressedFrame {
   if (name === null) return { compression: null, bytes: frame };
   const compression = supported(name);
-  if (frame.byteLength >= MIN_SIZE && frame.byteLength <= MAX_SIZE) {
-    const trial = sample(frame);
-    if (trial === frame || compress(compression, trial).byteLength <= MIN_RATIO * trial.byteLength) {
-      const bytes = compress(compression, frame);
-      if (bytes.byteLength <= MIN_RATIO * frame.byteLength) return { compression, bytes };
-    }
+  if (isPromising(compression, frame)) {
+    const bytes = compress(compression, frame);
+    if (bytes.byteLength <= MIN_RATIO * frame.byteLength) return { compression, bytes };
   }
   return { compression: null, bytes: frame };
+}
+
+export interface CompressedFrame {
+  readonly compression: Compression | null;
+  readonly bytes: Uint8Array;
+}
+
+/** Its size is one that is compressed at all, and samples of a large one shrink. */
+function isPromising(compression: Compression, frame: Uint8Array): boolean {
+  if (frame.byteLength < MIN_SIZE || frame.byteLength > MAX_SIZE) return false;
+  const trial = sample(frame);
+  return trial === frame || compress(compression, trial).byteLength <= MIN_RATIO * trial.byteLength;
+}
+
+/** {@link compressFrame} in a thread of Node's pool: what is large does not hold the event loop. */
+export async function compressFrameAsync(name: string, frame: Uint8Array): Promise<CompressedFrame> {
+  const compression = supported(name);
+  if (!isPromising(compression, frame)) return { compression: null, bytes: frame };
+  const buffer = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
+  const bytes = compression === "lz4" ? await compressLz4(buffer) : await deflateAsync(buffer);
+  return bytes.byteLength <= MIN_RATIO * frame.byteLength
+    ? { compression, bytes }
+    : { compression: null, bytes: frame };
 }
 
 /**
@@ -104,8 +124,12 @@ function unpackLz4(frame: Uint8Array, maxBytes: number): Uint8Array {
 
 function unpackZlib(frame: Uint8Array, maxBytes: number): Uint8Array {
   try {
-    return inflateSync(frame, { maxOutputLength: Math.min(maxBytes, MAX_SIZE) });
+    // Zero would mean no limit at all to some, and is an error to others.
+    const out = inflateSync(frame, { maxOutputLength: Math.max(1, Math.min(maxBytes, MAX_SIZE)) });
+    checkSize("zlib", out.byteLength, maxBytes);
+    return out;
   } catch (cause) {
+    if (cause instanceof ProtocolError) throw cause;
     if ((cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") checkSize("zlib", Infinity, maxBytes);
     throw new ProtocolError("zlib: the frame does not unpack", { cause });
   }

@@ -17,3 +17,9 @@ export class TimeoutError extends Error {
   readonly code = "DASK_TIMEOUT";
   override readonly name = "TimeoutError";
 }
+
+/** An address makes no sense, or is not to be had here: what it says is meant for whoever gave it. */
+export class AddressError extends TypeError {
+  readonly code = "DASK_ADDRESS";
+  override readonly name = "AddressError";
+}

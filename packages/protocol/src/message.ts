@@ -18,7 +18,7 @@ import { isMessage, Pickled, Serialized, type Value } from "./msgpack/value.ts";
 export function decodeMessage(frames: readonly Uint8Array[], limits: Limits = DEFAULT_LIMITS): Value {
   const first = frames[0];
   if (first === undefined) throw new ProtocolError("a message without frames");
-  return decode(first, frames.length > 1 ? new FrameSubMessages(frames) : NO_SUBS, limits.maxDepth);
+  return decode(first, frames.length > 1 ? new FrameSubMessages(frames) : NO_SUBS, limits);
 }
 
 /**

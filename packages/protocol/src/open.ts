@@ -69,15 +69,16 @@ function decompressed(
   if (!Array.isArray(compression) || compression.length !== payload.length) {
     throw new ProtocolError("a sub-header whose compression does not fit its frames");
   }
-  let total = 0;
+  // What is left for all frames together: many of them may each unpack to the limit of one.
+  let room = limits.maxUnpackedBytes;
   return payload.map((frame, i) => {
     const name = compression[i] as Value;
     if (name !== null && name !== false && typeof name !== "string") {
       throw new ProtocolError("a sub-header with a compression that is no name");
     }
-    const out = decompressFrame(name === false ? null : name, frame, limits);
-    total += out.byteLength;
-    if (total > limits.maxMessageBytes) throw new ProtocolError("the frames of a sub-message are over the limit");
+    if (name === null || name === false) return frame;
+    const out = decompressFrame(name, frame, { maxFrameBytes: Math.min(limits.maxFrameBytes, room) });
+    room -= out.byteLength;
     return out;
   });
 }
@@ -103,7 +104,7 @@ function open(header: SubHeader, frames: readonly Uint8Array[], limits: Limits):
   if (header.has("is-collection")) return openCollection(header, frames, limits);
   const bytes = frames.length === 1 ? frames[0]! : Buffer.concat(frames);
   if (header.get("serializer") !== "msgpack") return bytes;
-  return decode(bytes, undefined, limits.maxDepth);
+  return decode(bytes, undefined, limits);
 }
 
 function openCollection(header: SubHeader, frames: readonly Uint8Array[], limits: Limits): Value {

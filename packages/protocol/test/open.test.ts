@@ -101,7 +101,13 @@ describe("openBytes", () => {
       zeros,
       zeros,
     );
-    const limits = { maxFrames: 10, maxFrameBytes: 2 ** 20, maxMessageBytes: 2 ** 20, maxDepth: 100 };
+    const limits = {
+      maxFrames: 10,
+      maxFrameBytes: 2 ** 20,
+      maxMessageBytes: 2 ** 20,
+      maxUnpackedBytes: 2 ** 20,
+      maxDepth: 100,
+    };
     expect(() => logicalFrames(again, limits)).toThrow(/over the limit/);
   });
 });

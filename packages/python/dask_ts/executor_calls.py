@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from distributed.core import _expects_comm, error_message
 from distributed.metrics import context_meter
 from distributed.utils import has_keyword
 
-from dask_ts.executor_store import open_value
+from dask_ts.executor_meter import plain_name
+from dask_ts.executor_store import close_leaves, open_value
 from dask_ts.facade import Worker
 
 logger = logging.getLogger("distributed.worker")
@@ -63,15 +65,19 @@ class Calls:
                 result = handler(*comm, **arguments)
                 if inspect.isawaitable(result):
                     result = await result
-            return result
+            return result if serializers is None else close_leaves(result, serializers)
         except Exception as e:
             logger.exception("Exception while handling op %s", name)
             return error_message(e, status="uncaught-error")
 
     async def heartbeat_metrics(self) -> dict[str, Any]:
-        """Metrics that only this process has: user-defined ones and digests since the last call."""
+        """Metrics that only this process has: user-defined ones, and as ``digests`` the pairs of name
+        and sum of what was digested here since the last call (``Worker.digest_metric``)."""
         worker = self.worker
-        out: dict[str, Any] = {}
+        # swapped, as other threads add to it
+        digests = worker.digests_total_since_heartbeat
+        worker.digests_total_since_heartbeat = defaultdict(int)
+        out: dict[str, Any] = {"digests": [[plain_name(name), value] for name, value in digests.items()]}
         for name, metric in worker.metrics.items():
             try:
                 value = metric(worker)

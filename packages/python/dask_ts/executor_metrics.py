@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from distributed.gc import enable_gc_diagnosis, gc_collect_duration
 
 from dask_ts.facade import Worker
 
@@ -29,6 +32,8 @@ class MetricsThread:
         self._thread = threading.Thread(target=self._run, name="dask-ts-metrics", daemon=True)
 
     def start(self) -> None:
+        # as Worker.start does: time of collecting is measured, and much of it is warned of
+        enable_gc_diagnosis()
         self._thread.start()
 
     def changed(self) -> None:
@@ -46,6 +51,20 @@ class MetricsThread:
         out["spilled_bytes.memory"] = memory
         out["spilled_bytes.disk"] = disk
         out["event_loop_interval"] = worker._tick_interval_observed
+        out.update(self._spill_figures())
+        out.update(gc_figures())
+        return out
+
+    def _spill_figures(self) -> dict[str, float]:
+        """What only a ``SpillBuffer`` counts; nothing where spilling is off."""
+        data = self._worker.store.data
+        metrics = getattr(data, "cumulative_metrics", None)
+        if metrics is None:
+            return {}
+        out: dict[str, float] = {"spill.enabled": 1, "spilled_count": len(getattr(data, "slow", ()))}
+        # A copy: the threads of tasks add to it.
+        for (label, unit), value in dict(metrics).items():
+            out[f"spill.{unit}.{label}"] = value
         return out
 
     def _run(self) -> None:
@@ -56,3 +75,12 @@ class MetricsThread:
                 logger.exception("Could not measure")
             self._wake.wait(INTERVAL)
             self._wake.clear()
+
+
+def gc_figures() -> dict[str, float]:
+    """The garbage collector's own counts, by generation."""
+    out: dict[str, float] = {"gc.seconds": gc_collect_duration()}
+    for generation, stats in enumerate(gc.get_stats()):
+        for name, value in stats.items():
+            out[f"gc.{name}.{generation}"] = value
+    return out

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.serialize import Pickled
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 
+from dask_ts.executor_meter import Meter
+
 if TYPE_CHECKING:
     from dask_ts.executor_tasks import TaskRunner
 
@@ -42,6 +44,7 @@ class TaskRun:
         "cancelled",
         "dependencies",
         "key",
+        "meter",
         "priority",
         "run_id",
         "run_spec",
@@ -74,6 +77,7 @@ class TaskRun:
         self.span_id = span_id
         self.start: float | None = None
         self.cancelled = False
+        self.meter = Meter()
         #: The ``TaskState`` that ``get_worker().state.tasks`` shows, made when somebody looks.
         self.state: Any = None
 

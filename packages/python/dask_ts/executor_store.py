@@ -61,6 +61,17 @@ def close_value(value: Any, serializers: Collection[str] | None = None) -> Seria
     return Serialized(header, frames)
 
 
+def close_leaves(value: Any, serializers: Collection[str] | None) -> Any:
+    """A reply in which each ``Serialize`` is closed with the families that its reader allows."""
+    if isinstance(value, Serialize):
+        return close_value(value.data, serializers)
+    if type(value) is dict:
+        return {k: close_leaves(v, serializers) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return [close_leaves(v, serializers) for v in value]
+    return value
+
+
 _PLAIN = (str, int, float, bool, type(None), bytes, bytearray, Serialize, Serialized, ToPickle)
 
 

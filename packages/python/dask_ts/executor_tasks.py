@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import dask
 from distributed.core import error_message
 from distributed.exceptions import Reschedule
+from distributed.metrics import thread_time
 from distributed.utils import thread_state
 from distributed.worker import _run_task_async, _run_task_simple, _worker_cvar
 
+from dask_ts.executor_meter import CURRENT, metered_context
 from dask_ts.executor_outcomes import FAILURE, RESCHEDULE, SUCCESS, Outcome, OutcomeQueue
 from dask_ts.executor_pool import TaskPool, TaskRun
 from dask_ts.executor_store import Store, open_value
@@ -64,8 +65,9 @@ class TaskRunner:
         self.on_fatal = on_fatal
         self.runs: dict[Key, TaskRun] = {}
         self._async: dict[Key, asyncio.Task] = {}
-        self.context = contextvars.copy_context()
-        self.context.run(_worker_cvar.set, worker)
+        self.context = metered_context(lambda: _worker_cvar.set(worker))
+        # get_worker() works in tasks, but not while their data is read; see _outcome
+        self.reading_context = metered_context()
         self._execution_state = worker.execution_state
 
     def execute(self, tasks: Iterable[tuple]) -> None:
@@ -122,6 +124,7 @@ class TaskRunner:
             if spec.is_coro:
                 self.loop.call_soon_threadsafe(self._start_async, run, data, startstops)
                 return None
+            run.meter.seconds = 0.0
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as e:
@@ -129,7 +132,9 @@ class TaskRunner:
         # get_worker() works from here on; opening the spec and its data happens without, as in
         # a stock worker: an Actor that finds a worker there would connect a client at once
         context = self.context.copy()
+        context.run(CURRENT.set, run.meter)
         run.start = start = time()
+        cpu = thread_time()
         try:
             if run.annotations and "span" in run.annotations:
                 value = context.run(self._call_in_span, run, spec, data)
@@ -139,9 +144,11 @@ class TaskRunner:
             raise
         except BaseException as e:
             return self._failed(run, e, start, time(), ident, startstops)
+        cpu = thread_time() - cpu
         stop = time()
         del data, spec
-        return self._succeeded(run, value, start, stop, ident, startstops)
+        meter = run.meter.row(stop - start, cpu)
+        return self._succeeded(run, value, start, stop, ident, startstops, meter)
 
     def _call_in_span(self, run: TaskRun, spec: Any, data: dict[Key, Any]) -> Any:
         """Tasks that this one submits belong to its span (see distributed.spans)."""
@@ -151,6 +158,10 @@ class TaskRunner:
     def _data_of(self, run: TaskRun) -> tuple[dict[Key, Any], list | None]:
         if not run.dependencies:
             return {}, None
+        return self.reading_context.copy().run(self._read, run)
+
+    def _read(self, run: TaskRun) -> tuple[dict[Key, Any], list | None]:
+        CURRENT.set(run.meter)
         start = time()
         values = self.store.data
         actors = self.store.actors
@@ -167,6 +178,8 @@ class TaskRunner:
 
     def _start_async(self, run: TaskRun, data: dict, startstops: list | None) -> None:
         context = self.context.copy()
+        run.meter.seconds = 0.0
+        context.run(CURRENT.set, run.meter)
         task = context.run(self.loop.create_task, self._run_async(run, data, startstops))
         self._async[run.key] = task
         task.add_done_callback(lambda task: self._async_done(run, task))
@@ -179,7 +192,12 @@ class TaskRunner:
 
     async def _await_spec(self, run: TaskRun, data: dict, startstops: list | None) -> Outcome:
         run.start = time()
-        return self._from_message(run, await _run_task_async(run.run_spec, data, 0.0), startstops)
+        message = await _run_task_async(run.run_spec, data, 0.0)
+        # what stock's function meters of the whole run is said by start and stop
+        meter = run.meter
+        if meter.metrics is not None:
+            meter.seconds -= meter.metrics.pop(("thread-noncpu", "seconds"), 0.0)
+        return self._from_message(run, message, startstops, metered=True)
 
     def _async_done(self, run: TaskRun, task: asyncio.Task) -> None:
         del self._async[run.key]
@@ -237,11 +255,14 @@ class TaskRunner:
             del self.runs[run.key]
         self.outcomes.add(outcome, not self.pool.idle)
 
-    def _from_message(self, run: TaskRun, msg: Mapping[str, Any], startstops: list | None) -> Outcome:
+    def _from_message(
+        self, run: TaskRun, msg: Mapping[str, Any], startstops: list | None, metered: bool = False
+    ) -> Outcome:
         """The outcome of what ``_run_task_simple`` and ``_run_task_async`` return."""
         start, stop, thread = msg["start"], msg["stop"], msg["thread"]
         if msg["op"] == "task-finished":
-            return self._succeeded(run, msg["result"], start, stop, thread, startstops)
+            meter = run.meter.row(stop - start, None) if metered else None
+            return self._succeeded(run, msg["result"], start, stop, thread, startstops, meter)
         exc = msg["actual_exception"]
         if isinstance(exc, Reschedule) or (run.cancelled and isinstance(exc, asyncio.CancelledError)):
             return [RESCHEDULE, run.key, run.run_id]
@@ -256,6 +277,7 @@ class TaskRunner:
         stop: float,
         thread: int | None,
         startstops: list | None,
+        meter: list | None,
     ) -> Outcome:
         try:
             nbytes, dumped, name = self.store.add(run.key, value, run.actor)
@@ -275,6 +297,7 @@ class TaskRunner:
             thread,
             startstops,
             metadata,
+            meter,
         ]
 
     def _failed(
@@ -308,17 +331,18 @@ class TaskRunner:
                 error["exception_text"],
                 error["traceback_text"],
             )
-        return [FAILURE, run.key, run.run_id, error, start, stop, thread, startstops]
+        meter = run.meter.row(0.0, None) if run.meter.metrics else None
+        return [FAILURE, run.key, run.run_id, error, start, stop, thread, startstops, meter]
 
     def unreportable(self, outcome: Outcome, exc: Exception) -> Outcome:
         """A failure in place of an outcome that could not be sent (its metadata, say)."""
         self.store.drop([outcome[1]])
-        return [FAILURE, outcome[1], outcome[2], describe_error(exc), None, None, None, None]
+        return [FAILURE, outcome[1], outcome[2], describe_error(exc), None, None, None, None, None]
 
     def _broken(self, run: TaskRun, exc: BaseException) -> Outcome:
         """The task did not get as far as its function."""
         logger.error("Exception during execution of task %r", run.key, exc_info=exc)
-        return [FAILURE, run.key, run.run_id, describe_error(exc), None, None, None, None]
+        return [FAILURE, run.key, run.run_id, describe_error(exc), None, None, None, None, None]
 
 
 ERROR_FIELDS = ("status", "exception", "traceback", "exception_text", "traceback_text")

@@ -122,13 +122,13 @@ def open_graph(
 
 OPS: dict[str, Handler] = {
     "open-graph": open_graph,
-    "run-function": calls.run_function,
     "open-pickle-plain": calls.open_pickle_plain,
     "evaluate-key": calls.evaluate_key,
     "shuffle-run-spec": calls.shuffle_run_spec,
     "error-pickle": calls.error_pickle,
     "versions": calls.versions,
-    # scheduler plugins get their ops here
+    "import-file": calls.import_uploaded,
+    "write-cluster-dump": calls.write_cluster_dump,
 }
 
 

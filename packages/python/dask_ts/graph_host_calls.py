@@ -7,53 +7,18 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import funcname
-from distributed.core import error_message
 from distributed.protocol import pickle
-from distributed.protocol.serialize import ToPickle, to_serialize
-from distributed.utils import has_arg, iscoroutinefunction
+from distributed.protocol.serialize import ToPickle
+from distributed.utils import import_file
 
 from dask_ts.bridge import Message, encode_message
-from dask_ts.graph_host_scheduler import SchedulerView, WorkerView
+from dask_ts.graph_host_scheduler import WorkerView
 from dask_ts.graph_open import open_pickled
 
 if TYPE_CHECKING:
     from dask_ts.graph_host import GraphHost
 
 logger = logging.getLogger("dask_ts.graph_host")
-
-
-def run_function(
-    host: GraphHost,
-    _number: int,
-    *,
-    function: Any,
-    args: Any = (),
-    kwargs: Any = None,
-    wait: bool = True,
-) -> Message:
-    """``distributed.worker.run`` with a view of the scheduler for ``dask_scheduler=``."""
-    call = _loads(function)
-    is_coroutine = iscoroutinefunction(call)
-    if not (wait or is_coroutine):
-        raise AssertionError("Combination not supported")
-    positional = _loads(args) if args else ()
-    keywords = dict(_loads(kwargs)) if kwargs else {}
-    if has_arg(call, "dask_scheduler"):
-        keywords["dask_scheduler"] = SchedulerView(host)
-    if has_arg(call, "dask_worker"):
-        raise TypeError("a function that runs on the scheduler gets no dask_worker")
-    logger.info("Run out-of-band function %r", funcname(call))
-    try:
-        if not is_coroutine:
-            result = call(*positional, **keywords)
-        else:
-            future = asyncio.run_coroutine_threadsafe(call(*positional, **keywords), host.loop)
-            result = future.result() if wait else None
-        return {"status": "OK", "result": to_serialize(result)}
-    except Exception as e:
-        logger.warning("Run Failed\nFunction: %s", str(funcname(call))[:1000], exc_info=True)
-        return dict(error_message(e))
 
 
 def _loads(value: Any) -> Any:
@@ -140,3 +105,21 @@ def versions(_host: GraphHost, _number: int, *, packages: Any = ()) -> Message:
     from distributed.versions import get_versions
 
     return {"versions": get_versions(packages=list(packages or ()))}
+
+
+def write_cluster_dump(_host: GraphHost, _number: int, *, state: Any, url: str, format: str, options: Any) -> Message:
+    """``distributed.cluster_dump.write_state`` of a state that is there already."""
+    from distributed.cluster_dump import write_state
+
+    async def get_state() -> Any:
+        return state
+
+    asyncio.run(write_state(get_state, url, format, **options))  # type: ignore[arg-type]
+    return {}
+
+
+def import_uploaded(_host: GraphHost, _number: int, *, path: str, load: bool) -> Message:
+    """A file that ``upload_file`` brought to the scheduler, for the graphs that need it."""
+    if load:
+        import_file(path)
+    return {}

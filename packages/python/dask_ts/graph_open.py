@@ -94,8 +94,13 @@ def open_pickled(value: Any) -> Any:
     return pickle.loads(value.header["pickled-obj"], buffers=frames)
 
 
-def materialize(expr: Expr) -> tuple[dict[Any, GraphNode], dict[str, dict]]:
-    """The graph of an expression and its per-layer annotations (``_materialize_graph``)."""
+def materialize(expr: Expr | dict) -> tuple[dict[Any, GraphNode], dict[str, dict]]:
+    """The graph of an expression and its per-layer annotations (``_materialize_graph``).
+
+    ``Client.recreate_task_locally`` asks for the data of dependencies with a plain dict, an empty one.
+    """
+    if isinstance(expr, dict):
+        return convert_legacy_graph(expr), {}
     if type(expr) is _MapExpr and not expr.operand("kwargs"):
         return _map_tasks(expr), {}
     dsk = expr.__dask_graph__()

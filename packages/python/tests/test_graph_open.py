@@ -222,6 +222,13 @@ def test_client_get_with_high_level_graph():
     assert_same_graph(expr, flat_keys(expr))
 
 
+def test_plain_dicts_are_graphs():
+    # Client.recreate_task_locally sends {} to get hold of the dependencies; stock's scheduler fails on it
+    assert graph_open.materialize({}) == ({}, {})
+    tasks, annotations = graph_open.materialize({"x": (inc, 1)})
+    assert (tasks["x"](), annotations) == (2, {})
+
+
 def test_data_nodes_are_data_producers():
     opened = assert_same_graph(LLGExpr({"a": DataNode("a", 1)}), ["a"])
     assert opened.flags["a"] == 1

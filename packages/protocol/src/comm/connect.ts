@@ -1,13 +1,16 @@
 /** Opening comms (distributed.comm.core.connect): attempts with growing pauses until the time is up. */
-import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { parseAddress, parseHostPort } from "../address.ts";
-import { CommClosedError, TimeoutError } from "../errors.ts";
+import { AddressError, CommClosedError, TimeoutError } from "../errors.ts";
 import type { HandshakeInfo } from "../handshake.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import type { Comm } from "./comm.ts";
+import { type Scheme, schemeOf } from "./schemes.ts";
 import { DEFAULT_TCP_TIMEOUT_MS, establish } from "./socket.ts";
 import type { TlsSettings } from "./tls.ts";
+import { upgrade } from "./ws.ts";
+import type { WebSocketStream } from "./ws-stream.ts";
 
 /** `distributed.comm.timeouts.connect` */
 export const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
@@ -17,17 +20,19 @@ const BACKOFF_BASE_MS = 10;
 export interface ConnectSettings {
   /** For all attempts and the handshake together. */
   readonly timeoutMs?: number | undefined;
-  /** Needed for `tls://`. */
+  /** Needed for `tls://`. Without it `wss://` trusts what the system trusts, and checks the host name, as browsers do. */
   readonly tls?: TlsSettings | undefined;
-  /** Sent as SNI; host names are not checked. */
+  /** Sent as SNI, and as `Host` of a WebSocket's request; host names are not checked. */
   readonly serverHostname?: string | undefined;
   readonly limits?: Limits | undefined;
   readonly handshake?: HandshakeInfo | undefined;
   readonly tcpTimeoutMs?: number | undefined;
   /** Gives up when aborted, with its reason. */
   readonly signal?: AbortSignal | undefined;
-  /** `distributed.comm.require-encryption`: refuses `tcp://`. */
+  /** `distributed.comm.require-encryption`: refuses `tcp://` and `ws://`. */
   readonly requireEncryption?: boolean | undefined;
+  /** `distributed.comm.websockets.shard` */
+  readonly shardBytes?: number | undefined;
   readonly defaultScheme?: string | undefined;
 }
 
@@ -38,41 +43,47 @@ export interface ConnectSettings {
  * @throws {TimeoutError} "Timed out trying to connect to tcp://… after 30 s"; the last failure is its cause.
  * @throws {CommClosedError} where TLS or the handshake fails.
  * @throws {ProtocolError} where the peer speaks something else.
- * @throws {TypeError} for malformed addresses, and for `tls://` without settings.
+ * @throws {AddressError} for malformed addresses, and for `tls://` without settings.
  */
 export async function connect(address: string, settings: ConnectSettings = {}): Promise<Comm> {
-  const { scheme, loc } = parseAddress(address, settings.defaultScheme);
-  const { host, port } = parseHostPort(loc);
-  if (scheme !== "tcp" && scheme !== "tls") throw new TypeError(`cannot connect to '${address}': unknown scheme`);
-  if (scheme === "tls" && settings.tls === undefined) {
-    throw new TypeError(`cannot connect to '${address}' without TLS certificates`);
+  const parsed = parseAddress(address, settings.defaultScheme);
+  const { loc } = parsed;
+  const scheme = schemeOf(parsed.scheme, address);
+  const { host, port } = parseHostPort(loc, scheme.webSocket ? (scheme.encrypted ? 443 : 80) : undefined);
+  if (scheme.name === "tls" && settings.tls === undefined) {
+    throw new AddressError(`cannot connect to '${address}' without TLS certificates`);
   }
-  if (scheme === "tcp" && settings.requireEncryption === true) {
-    throw new TypeError(`encryption required by Dask configuration, refusing communication from/to '${address}'`);
+  if (!scheme.encrypted && settings.requireEncryption === true) {
+    throw new AddressError(`encryption required by Dask configuration, refusing communication from/to '${address}'`);
   }
   const timeoutMs = settings.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const deadline = performance.now() + timeoutMs;
   const target: Target = {
     host: host === "" ? "localhost" : host,
     port,
-    tls: scheme === "tls" ? settings.tls : undefined,
+    scheme,
+    loc,
+    tls: settings.tls,
     serverHostname: settings.serverHostname,
+    limits: settings.limits ?? DEFAULT_LIMITS,
+    shardBytes: settings.shardBytes,
     signal: settings.signal,
   };
   const timedOut = (cause: unknown): TimeoutError =>
-    new TimeoutError(`Timed out trying to connect to ${scheme}://${loc} after ${timeoutMs / 1000} s`, { cause });
-  const socket = await retry(target, deadline, timeoutMs, timedOut);
+    new TimeoutError(`Timed out trying to connect to ${scheme.name}://${loc} after ${timeoutMs / 1000} s`, { cause });
+  const { socket, stream } = await retry(target, deadline, timeoutMs, timedOut);
   let opening: Comm | undefined;
   const onAbort = (): void => opening?.abort(reasonOf(settings.signal));
   settings.signal?.addEventListener("abort", onAbort);
   try {
     return await establish(socket, {
-      scheme,
-      limits: settings.limits ?? DEFAULT_LIMITS,
+      scheme: scheme.name,
+      stream,
+      limits: target.limits,
       handshake: settings.handshake ?? {},
       handshakeTimeoutMs: Math.max(1, deadline - performance.now()),
       tcpTimeoutMs: settings.tcpTimeoutMs ?? DEFAULT_TCP_TIMEOUT_MS,
-      peerAddress: `${scheme}://${loc}`,
+      peerAddress: `${scheme.name}://${loc}`,
       onOpen: (comm) => {
         opening = comm;
       },
@@ -86,11 +97,21 @@ export async function connect(address: string, settings: ConnectSettings = {}): 
 }
 
 interface Target {
+  readonly scheme: Scheme;
+  readonly loc: string;
   readonly host: string;
   readonly port: number;
   readonly tls: TlsSettings | undefined;
   readonly serverHostname: string | undefined;
+  readonly limits: Limits;
+  readonly shardBytes: number | undefined;
   readonly signal: AbortSignal | undefined;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  /** Undefined where messages go over the socket as they are. */
+  readonly stream: WebSocketStream | undefined;
 }
 
 async function retry(
@@ -98,7 +119,7 @@ async function retry(
   deadline: number,
   timeoutMs: number,
   timedOut: (cause: unknown) => TimeoutError,
-): Promise<Socket> {
+): Promise<Connection> {
   const { signal } = target;
   // Several small attempts before one long one: a lost SYN or a slow name server costs one of them.
   let attemptMs = timeoutMs / 5;
@@ -108,7 +129,7 @@ async function retry(
     const left = deadline - performance.now();
     if (left <= 0) throw timedOut(last);
     try {
-      return await openSocket(target, Math.min(attemptMs, left));
+      return await open(target, Math.min(attemptMs, left));
     } catch (error) {
       signal?.throwIfAborted();
       if (isTlsFailure(error)) {
@@ -125,21 +146,43 @@ async function retry(
   }
 }
 
+async function open(target: Target, timeoutMs: number): Promise<Connection> {
+  const deadline = performance.now() + timeoutMs;
+  const socket = await openSocket(target, timeoutMs);
+  if (!target.scheme.webSocket) return { socket, stream: undefined };
+  const { limits, shardBytes, signal, serverHostname, loc } = target;
+  const giveUp = (): void => void socket.destroy();
+  signal?.addEventListener("abort", giveUp);
+  try {
+    const left = deadline - performance.now();
+    return {
+      socket,
+      stream: await upgrade(socket, { host: serverHostname ?? loc, timeoutMs: left, limits, shardBytes }),
+    };
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
+/** A TCP socket, or a TLS one; with settings as the cluster's own, without as a browser's. */
+function dial({ scheme, host, port, tls, serverHostname }: Target): Socket {
+  if (!scheme.encrypted) return connectTcp({ host, port, noDelay: true });
+  const servername = serverHostname ?? (tls === undefined && isIP(host) === 0 ? host : undefined);
+  return connectTls({
+    host,
+    port,
+    rejectUnauthorized: true,
+    ...(servername === undefined ? {} : { servername }),
+    ...(tls === undefined
+      ? {}
+      : { secureContext: tls.secureContext, minVersion: tls.minVersion, checkServerIdentity: () => undefined }),
+  });
+}
+
 function openSocket(target: Target, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const { host, port, tls, serverHostname, signal } = target;
-    const socket: Socket =
-      tls === undefined
-        ? connectTcp({ host, port, noDelay: true })
-        : connectTls({
-            host,
-            port,
-            secureContext: tls.secureContext,
-            minVersion: tls.minVersion,
-            rejectUnauthorized: true,
-            checkServerIdentity: () => undefined,
-            ...(serverHostname === undefined ? {} : { servername: serverHostname }),
-          });
+    const { signal } = target;
+    const socket = dial(target);
     const settle = (): void => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
@@ -155,7 +198,7 @@ function openSocket(target: Target, timeoutMs: number): Promise<Socket> {
     const timer = setTimeout(() => fail(new TimeoutError(`no connection within ${timeoutMs / 1000} s`)), timeoutMs);
     signal?.addEventListener("abort", onAbort);
     socket.once("error", fail);
-    socket.once(tls === undefined ? "connect" : "secureConnect", () => {
+    socket.once(target.scheme.encrypted ? "secureConnect" : "connect", () => {
       settle();
       resolve(socket);
     });

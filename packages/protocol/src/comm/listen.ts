@@ -1,20 +1,24 @@
 /** Listening for comms (distributed.comm.tcp.BaseTCPListener). */
 import { createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
+import type { Duplex } from "node:stream";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import { ensureIp, getIp, getTcpAddressFromHostPort, parseAddress, parseHostPort, plainIp } from "../address.ts";
 import type { HandshakeInfo } from "../handshake.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import type { Comm } from "./comm.ts";
+import { type Scheme, schemeOf } from "./schemes.ts";
 import { DEFAULT_TCP_TIMEOUT_MS, establish } from "./socket.ts";
 import type { SocketComm } from "./tcp.ts";
 import type { TlsSettings } from "./tls.ts";
+import { createWebSocketServer, type Pages } from "./ws.ts";
+import { AddressError } from "../errors.ts";
 
 export interface ListenSettings {
   /** A comm whose handshake is done. A throw closes that comm only. */
   readonly onComm: (comm: Comm) => void;
   /** A connection that came to nothing (no TLS, no handshake, broken limit): for the log. */
   readonly onRejected?: (error: Error, peerAddress: string) => void;
-  /** Needed for `tls://`. */
+  /** Needed for `tls://` and `wss://`. */
   readonly tls?: TlsSettings | undefined;
   readonly limits?: Limits;
   readonly handshake?: HandshakeInfo;
@@ -22,8 +26,10 @@ export interface ListenSettings {
   readonly tcpTimeoutMs?: number;
   /** `distributed.comm.socket-backlog` */
   readonly backlog?: number;
-  /** `distributed.comm.require-encryption`: refuses to listen on `tcp://`. */
+  /** `distributed.comm.require-encryption`: refuses to listen on `tcp://` and `ws://`. */
   readonly requireEncryption?: boolean;
+  /** `distributed.comm.websockets.shard` */
+  readonly shardBytes?: number;
   /** Connections held at once; further ones are closed at once. */
   readonly maxConnections?: number;
   /** Ports to try in order, instead of the address's own (`--worker-port 9000:9010`). */
@@ -40,6 +46,8 @@ export interface Listener {
   /** Where peers reach it. */
   readonly contactAddress: string;
   readonly port: number;
+  /** Where comms are WebSockets: serves pages on the same port (as stock does where both ports are equal). */
+  readonly share: ((pages: Pages) => void) | undefined;
   /** Stops accepting and aborts what is still in its handshake. Comms handed over stay open. */
   close(): void;
 }
@@ -50,15 +58,18 @@ export interface Listener {
  * @throws where the address cannot be bound, or `tls://` comes without settings.
  */
 export async function listen(address: string, settings: ListenSettings): Promise<Listener> {
-  const { scheme, loc } = parseAddress(address, settings.tls === undefined ? "tcp" : "tls");
-  const { host, port } = parseHostPort(loc, settings.defaultPort ?? 0);
-  if (scheme !== "tcp" && scheme !== "tls") throw new TypeError(`cannot listen on '${address}': unknown scheme`);
-  if (scheme === "tcp" && settings.requireEncryption === true) {
-    throw new TypeError(`encryption required by Dask configuration, refusing communication from/to '${address}'`);
+  const parsed = parseAddress(address, settings.tls === undefined ? "tcp" : "tls");
+  const scheme = schemeOf(parsed.scheme, address);
+  const { host, port } = parseHostPort(parsed.loc, settings.defaultPort ?? 0);
+  if (scheme.encrypted && settings.tls === undefined) {
+    throw new AddressError(`cannot listen on '${address}' without TLS certificates`);
   }
-  const accept = new Acceptor(scheme, settings);
+  if (!scheme.encrypted && settings.requireEncryption === true) {
+    throw new AddressError(`encryption required by Dask configuration, refusing communication from/to '${address}'`);
+  }
+  const accept = new Acceptor(scheme.name, settings);
   const bindHost = host === "" || host === "0.0.0.0" || host === "::" ? host : await ensureIp(host);
-  const server = await bind(() => makeServer(scheme, address, settings, accept), bindHost, {
+  const { server, share } = await bind(() => makeServer(scheme, settings, accept), bindHost, {
     ports: settings.ports ?? [port],
     backlog: settings.backlog ?? 2048,
   });
@@ -69,9 +80,10 @@ export async function listen(address: string, settings: ListenSettings): Promise
   if (shownHost === "0.0.0.0") contactHost = settings.contactHost ?? (await getIp());
   else if (shownHost === "::") contactHost = settings.contactHost ?? (await getIp("2001:4860:4860::8888"));
   return {
-    address: getTcpAddressFromHostPort(shownHost, boundPort, scheme),
-    contactAddress: getTcpAddressFromHostPort(contactHost, boundPort, scheme),
+    address: getTcpAddressFromHostPort(shownHost, boundPort, scheme.name),
+    contactAddress: getTcpAddressFromHostPort(contactHost, boundPort, scheme.name),
     port: boundPort,
+    share,
     close: () => {
       server.close();
       accept.stop();
@@ -79,25 +91,39 @@ export async function listen(address: string, settings: ListenSettings): Promise
   };
 }
 
-function makeServer(scheme: string, address: string, settings: ListenSettings, accept: Acceptor): Server {
-  let server: Server;
-  if (scheme === "tls") {
-    if (settings.tls === undefined) throw new TypeError(`cannot listen on '${address}' without TLS certificates`);
-    const { secureContext: _, ...tls } = settings.tls;
-    const tlsServer = createTlsServer({
-      ...tls,
-      requestCert: true,
-      rejectUnauthorized: true,
-      handshakeTimeout: settings.handshakeTimeoutMs ?? DEFAULT_TCP_TIMEOUT_MS,
-    });
-    tlsServer.on("secureConnection", (socket) => void accept.take(socket));
-    tlsServer.on("tlsClientError", (error, socket) => accept.reject(error, socket));
-    server = tlsServer;
-  } else {
-    server = createServer((socket) => void accept.take(socket));
+interface CommServer {
+  readonly server: Server;
+  readonly share: ((pages: Pages) => void) | undefined;
+}
+
+function makeServer(scheme: Scheme, settings: ListenSettings, accept: Acceptor): CommServer {
+  const handshakeTimeoutMs = settings.handshakeTimeoutMs ?? DEFAULT_TCP_TIMEOUT_MS;
+  let tls: TlsOptions | undefined;
+  if (scheme.encrypted && settings.tls !== undefined) {
+    const { secureContext: _, ...files } = settings.tls;
+    tls = { ...files, requestCert: true, rejectUnauthorized: true, handshakeTimeout: handshakeTimeoutMs };
   }
+  let made: CommServer;
+  if (scheme.webSocket) {
+    made = createWebSocketServer({
+      tls,
+      handshakeTimeoutMs,
+      limits: settings.limits ?? DEFAULT_LIMITS,
+      shardBytes: settings.shardBytes,
+      onStream: (socket, stream) => void accept.take(socket, stream),
+      onRejected: (error, socket) => accept.report(error, socket),
+    });
+  } else if (tls === undefined) {
+    made = { server: createServer((socket) => void accept.take(socket)), share: undefined };
+  } else {
+    const server = createTlsServer(tls);
+    server.on("secureConnection", (socket) => void accept.take(socket));
+    made = { server, share: undefined };
+  }
+  const { server } = made;
+  server.on("tlsClientError", (error: Error, socket: Socket) => accept.reject(error, socket));
   if (settings.maxConnections !== undefined) server.maxConnections = settings.maxConnections;
-  return server;
+  return made;
 }
 
 /** Takes connections through their handshake. */
@@ -112,9 +138,9 @@ class Acceptor {
     this.#settings = settings;
   }
 
-  async take(socket: Socket): Promise<void> {
+  async take(socket: Socket, stream?: Duplex): Promise<void> {
     if (this.#stopped) {
-      socket.destroy();
+      (stream ?? socket).destroy();
       return;
     }
     const settings = this.#settings;
@@ -123,6 +149,7 @@ class Acceptor {
     try {
       const comm = await establish(socket, {
         scheme: this.#scheme,
+        stream,
         limits: settings.limits ?? DEFAULT_LIMITS,
         handshake: settings.handshake ?? {},
         handshakeTimeoutMs: settings.handshakeTimeoutMs ?? DEFAULT_TCP_TIMEOUT_MS,
@@ -153,6 +180,10 @@ class Acceptor {
     this.#settings.onRejected?.(error, peer);
   }
 
+  report(error: Error, socket: Socket): void {
+    this.#settings.onRejected?.(error, peerOf(this.#scheme, socket));
+  }
+
   stop(): void {
     this.#stopped = true;
     for (const comm of this.#handshaking) comm.abort();
@@ -170,12 +201,14 @@ interface BindSettings {
 }
 
 /** Ports in order until one is free; port 0 gets a few tries, as the kernel's choice can be taken in the meantime. */
-async function bind(make: () => Server, host: string, { ports, backlog }: BindSettings): Promise<Server> {
-  let last: unknown = new TypeError("no port to listen on");
+async function bind(make: () => CommServer, host: string, { ports, backlog }: BindSettings): Promise<CommServer> {
+  let last: unknown = new AddressError("no port to listen on");
   for (const port of ports) {
     for (let attempt = 0; attempt < (port === 0 ? 5 : 1); attempt++) {
       try {
-        return await bindOnce(make(), port, host, backlog);
+        const made = make();
+        await bindOnce(made.server, port, host, backlog);
+        return made;
       } catch (error) {
         last = error;
         if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
@@ -188,14 +221,14 @@ async function bind(make: () => Server, host: string, { ports, backlog }: BindSe
   throw last;
 }
 
-function bindOnce(server: Server, port: number, host: string, backlog: number): Promise<Server> {
+function bindOnce(server: Server, port: number, host: string, backlog: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen({ port, backlog, ...(host === "" ? {} : { host }) }, () => {
       server.off("error", reject);
       // Running out of descriptors while accepting is the only error left; the listener lives on.
       server.on("error", () => undefined);
-      resolve(server);
+      resolve();
     });
   });
 }

@@ -1,10 +1,13 @@
-/** What configuration and command line say about TLS and timeouts (distributed.security.Security). */
+/** What configuration and command line say about comms: TLS, timeouts, compression (distributed.security.Security). */
+import { isCompression } from "../compression.ts";
 import type { Config } from "../config/config.ts";
 import { ConfigError } from "../config/config.ts";
+import type { HandshakeInfo } from "../handshake.ts";
 import { type ConnectSettings, DEFAULT_CONNECT_TIMEOUT_MS } from "./connect.ts";
 import type { ListenSettings } from "./listen.ts";
 import { DEFAULT_TCP_TIMEOUT_MS } from "./socket.ts";
 import { loadTls, type TlsSettings } from "./tls.ts";
+import { DEFAULT_SHARD_BYTES } from "./ws-stream.ts";
 
 export type Role = "scheduler" | "worker" | "client";
 
@@ -28,6 +31,7 @@ export interface Security {
  * Reads `distributed.comm.*` for a role; flags win. Encryption is required where the configuration says so or, if it
  * says nothing, where a TLS flag is given.
  *
+ * @throws {ConfigError} where a value is wrong, or flags are given that do not make up a whole.
  * @throws where a file cannot be read or files do not fit together.
  */
 export function loadSecurity(config: Config, role: Role, flags: TlsFlags = {}): Security {
@@ -36,10 +40,11 @@ export function loadSecurity(config: Config, role: Role, flags: TlsFlags = {}): 
   const cert = flags.cert ?? text(`${role}.cert`);
   const key = flags.key ?? text(`${role}.key`);
   const required = config.get("distributed.comm.require-encryption");
-  const requireEncryption =
-    required === null
-      ? flags.caFile !== undefined || flags.cert !== undefined || flags.key !== undefined
-      : config.getBoolean("distributed.comm.require-encryption");
+  const hasFlag = flags.caFile !== undefined || flags.cert !== undefined || flags.key !== undefined;
+  const requireEncryption = required === null ? hasFlag : config.getBoolean("distributed.comm.require-encryption");
+  if (hasFlag && !(caFile && cert)) {
+    throw new ConfigError("TLS needs a CA and a certificate: give both --tls-ca-file and --tls-cert (and --tls-key)");
+  }
   let tls: TlsSettings | undefined;
   if (caFile && cert) {
     tls = loadTls({
@@ -53,24 +58,46 @@ export function loadSecurity(config: Config, role: Role, flags: TlsFlags = {}): 
   }
   const tcpTimeoutMs = config.getMs("distributed.comm.timeouts.tcp") ?? DEFAULT_TCP_TIMEOUT_MS;
   const connectTimeoutMs = config.getMs("distributed.comm.timeouts.connect") ?? DEFAULT_CONNECT_TIMEOUT_MS;
+  const shardBytes = config.getBytes("distributed.comm.websockets.shard") ?? DEFAULT_SHARD_BYTES;
+  const handshake: HandshakeInfo = { compression: readCompression(config) };
   return {
     requireEncryption,
     tls,
     connect: {
       tls,
+      handshake,
       requireEncryption,
       tcpTimeoutMs,
       timeoutMs: connectTimeoutMs,
+      shardBytes,
       defaultScheme: config.getString("distributed.comm.default-scheme") ?? "tcp",
     },
     listen: {
       tls,
+      handshake,
       tcpTimeoutMs,
       requireEncryption,
       handshakeTimeoutMs: connectTimeoutMs,
+      shardBytes,
       backlog: config.getNumber("distributed.comm.socket-backlog"),
     },
   };
+}
+
+/**
+ * The names for what `distributed.comm.compression` says, and null for none. "auto" is lz4 wherever stock has that.
+ *
+ * @throws {ConfigError} for others, as stock (get_compression_settings).
+ */
+function readCompression(config: Config): string | null {
+  const value = config.get("distributed.comm.compression");
+  if (value === false || value === null) return null;
+  if (value === "auto") return "lz4";
+  if (typeof value === "string" && isCompression(value)) return value;
+  throw new ConfigError(
+    `Invalid compression setting distributed.comm.compression=${String(value)}. ` +
+      "Valid options are false, 'auto', 'lz4', 'zlib'.",
+  );
 }
 
 function version(config: Config, name: string): number | null {

@@ -1,5 +1,6 @@
 /** What every comm socket gets, whoever opened it (distributed.comm.tcp.set_tcp_timeout), and its opening handshake. */
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { CommClosedError, TimeoutError } from "../errors.ts";
 import { getTcpAddressFromHostPort, plainIp } from "../address.ts";
 import { type HandshakeInfo, handshakeMessage, negotiate } from "../handshake.ts";
@@ -16,6 +17,8 @@ export interface EstablishOptions {
   readonly handshake: HandshakeInfo;
   readonly handshakeTimeoutMs: number;
   readonly tcpTimeoutMs: number;
+  /** What carries the messages over the socket; by default the socket itself. */
+  readonly stream?: Duplex | undefined;
   /** The peer's address as the caller knows it; by default from the socket. */
   readonly peerAddress?: string;
   /** Told of the comm before its handshake, so that it can be aborted. */
@@ -30,8 +33,10 @@ export interface EstablishOptions {
 export async function establish(socket: Socket, options: EstablishOptions): Promise<SocketComm> {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   if (remoteAddress === undefined || localAddress === undefined) {
-    socket.on("error", () => undefined);
-    socket.destroy();
+    for (const end of [options.stream, socket]) {
+      end?.on("error", () => undefined);
+      end?.destroy();
+    }
     throw new CommClosedError("the connection closed before it was used");
   }
   socket.setNoDelay(true);
@@ -39,7 +44,7 @@ export async function establish(socket: Socket, options: EstablishOptions): Prom
   // TCP_USER_TIMEOUT: with unacknowledged data on the way it takes the kernel's own time (the worker TTL is sooner).
   socket.setKeepAlive(true, Math.max(1000, options.tcpTimeoutMs - 10_000));
   const [localIp, remoteIp] = [plainIp(localAddress), plainIp(remoteAddress)];
-  const comm = new SocketComm(socket, {
+  const comm = new SocketComm(options.stream ?? socket, {
     localAddress: getTcpAddressFromHostPort(localIp, localPort ?? 0, options.scheme),
     peerAddress: options.peerAddress ?? getTcpAddressFromHostPort(remoteIp, remotePort ?? 0, options.scheme),
     limits: options.limits,

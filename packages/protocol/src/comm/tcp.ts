@@ -1,10 +1,11 @@
 /**
- * A comm over a stream socket: plain TCP or TLS (distributed.comm.tcp). The only file that reads and writes sockets.
+ * A comm over a byte stream: TCP, TLS (distributed.comm.tcp), or a WebSocket's (`ws-stream.ts`). The only file that
+ * reads and writes them.
  *
  * Writing: all that is sent in one turn of the event loop goes out in one write. Reading: a chunk is split and decoded
  * at once, and a synchronous listener runs for every message in it, with no promise and no copy in between.
  */
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { CommClosedError, ProtocolError } from "../errors.ts";
 import { FrameSplitter, joinFrames } from "../frames.ts";
 import type { Negotiated } from "../handshake.ts";
@@ -20,7 +21,13 @@ const JOIN_BELOW_BYTES = 64 * 1024;
 /** OpenSSL and some kernels count the bytes of one write in a signed 32-bit integer. */
 const MAX_WRITE_BYTES = 2 ** 30;
 /** What a peer may send before it has shown, by its handshake, that it speaks the protocol at all. */
-const HANDSHAKE_LIMITS: Limits = { maxFrames: 16, maxFrameBytes: 65_536, maxMessageBytes: 65_536, maxDepth: 8 };
+const HANDSHAKE_LIMITS: Limits = {
+  maxFrames: 16,
+  maxFrameBytes: 65_536,
+  maxMessageBytes: 65_536,
+  maxUnpackedBytes: 65_536,
+  maxDepth: 8,
+};
 /** A peer that does not read what is left keeps a closing comm no longer than this. */
 const CLOSE_TIMEOUT_MS = 30_000;
 
@@ -41,7 +48,7 @@ export class SocketComm implements Comm {
   /** Set by the handshake, before anyone else sees the comm. */
   negotiated: Negotiated = { compression: null, pickleProtocol: 4 };
 
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   /** Of the first message, then of all others; the splitter looks at it for each. */
   readonly #limits: { -readonly [K in keyof Limits]: Limits[K] } = { ...HANDSHAKE_LIMITS };
   readonly #fullLimits: Limits;
@@ -67,7 +74,7 @@ export class SocketComm implements Comm {
   #closeListeners: ((error: Error | undefined) => void)[] = [];
   #closing: Promise<void> | undefined;
 
-  constructor(socket: Socket, options: SocketCommOptions) {
+  constructor(socket: Duplex, options: SocketCommOptions) {
     this.#socket = socket;
     this.localAddress = options.localAddress;
     this.peerAddress = options.peerAddress;

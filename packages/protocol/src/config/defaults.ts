@@ -356,5 +356,10 @@ export const DEFAULTS: ConfigTree = {
     rmm: {
       "pool-size": null,
     },
+  }, // Not Dask's: what only this scheduler has.
+  "dask-ts": {
+    scheduler: {
+      "native-graphs": true,
+    },
   },
 };

@@ -76,7 +76,8 @@ export function searchPaths(env: Environment, home: string = homedir()): string[
   return paths.filter((path, i) => paths.lastIndexOf(path) === i);
 }
 
-function configFiles(path: string): string[] {
+/** A path's own configuration files: itself, or what is in the directory, in the order in which it is read. */
+export function configFiles(path: string): string[] {
   try {
     if (!statSync(path).isDirectory()) return [path];
     return readdirSync(path)
@@ -88,24 +89,24 @@ function configFiles(path: string): string[] {
   }
 }
 
-function readConfigFile(file: string): ConfigTree | undefined {
+/** @throws {ConfigError} as {@link loadConfig}; undefined where the file cannot be opened or is empty. */
+export function readConfigFile(file: string): ConfigTree | undefined {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
   } catch {
     return undefined;
   }
-  let value: unknown;
+  let plain: ConfigValue;
   try {
-    value = parseYaml(text, { version: "1.1", uniqueKeys: false, logLevel: "error", customTags: pyYamlTags });
+    plain = parseConfigText(text);
   } catch (cause) {
     throw new ConfigError(
       `A dask config file at '${file}' is malformed, original error message:\n\n${(cause as Error).message}`,
       { cause },
     );
   }
-  if (value === null || value === undefined) return undefined;
-  const plain = plainValue(value);
+  if (plain === null) return undefined;
   if (!isTree(plain)) {
     const type = Array.isArray(plain) ? "list" : typeof plain;
     throw new ConfigError(
@@ -114,6 +115,11 @@ function readConfigFile(file: string): ConfigTree | undefined {
     );
   }
   return plain;
+}
+
+/** The value of a YAML or JSON text, as PyYAML reads it. @throws what the parser says of a text that is neither. */
+export function parseConfigText(text: string): ConfigValue {
+  return plainValue(parseYaml(text, { version: "1.1", uniqueKeys: false, logLevel: "error", customTags: pyYamlTags }));
 }
 
 /** PyYAML leaves two things of YAML 1.1 out: `y` and `n` are texts, and so is a number like `1e3` without a point. */

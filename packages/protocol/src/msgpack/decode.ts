@@ -4,9 +4,9 @@
  * speak against a general decoder here.
  */
 import { ProtocolError } from "../errors.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
+import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import { readText } from "./text.ts";
-import { Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
+import { ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
 
 /** Resolves `{"__Serialized__": n}` and `{"__Pickled__": n}` to the sub-message at frame n. */
 export interface SubMessages {
@@ -14,18 +14,21 @@ export interface SubMessages {
   pickled(frame: number): Pickled;
 }
 
+export type DecodeLimits = Pick<Limits, "maxDepth" | "maxUnpackedBytes">;
+
 /**
  * Decodes one msgpack document.
  *
  * Maps at the top, and maps that are elements of a top-level array, become plain objects when all their keys are
  * strings: these are messages. All other maps become `Map`.
  *
- * @throws {ProtocolError} where the bytes are no msgpack document, hold extension types, or nest too deep.
+ * @throws {ProtocolError} where the bytes are no msgpack document, hold extension types, nest too deep, or would take
+ *   too much memory.
  */
-export function decode(bytes: Uint8Array, subs?: SubMessages, maxDepth: number = DEFAULT_LIMITS.maxDepth): Value {
+export function decode(bytes: Uint8Array, subs?: SubMessages, limits: DecodeLimits = DEFAULT_LIMITS): Value {
   const decoder = free.pop() ?? new Decoder();
   try {
-    return decoder.decode(bytes, subs, maxDepth);
+    return decoder.decode(bytes, subs, limits);
   } finally {
     free.push(decoder);
   }
@@ -50,6 +53,17 @@ const free: Decoder[] = [];
 
 const NO_BYTES = Buffer.alloc(0);
 const NUM_SUB_FRAMES = Buffer.from("num-sub-frames");
+const SET = Buffer.from("__Set__");
+const AS_LIST = Buffer.from("as-list");
+
+/** Sets of so many elements stay closed where the receiver expects that: `keys` of `update-graph`. */
+const CLOSED_SET_SIZE = 4096;
+
+/** Memory of containers in V8, by measurement. */
+const ARRAY_BYTES = 64;
+const ELEMENT_BYTES = 8;
+const MAP_BYTES = 200;
+const ENTRY_BYTES = 32;
 
 /** To read a float64 whatever its alignment. */
 const float64 = new Float64Array(1);
@@ -62,11 +76,16 @@ class Decoder {
   #end = 0;
   #subs: SubMessages | undefined;
   #maxDepth = 0;
+  #maxUnpacked: number = DEFAULT_LIMITS.maxUnpackedBytes;
+  /** What the document may still take; see `maxUnpackedBytes`. */
+  #room: number = DEFAULT_LIMITS.maxUnpackedBytes;
 
-  decode(bytes: Uint8Array, subs: SubMessages | undefined, maxDepth: number): Value {
+  decode(bytes: Uint8Array, subs: SubMessages | undefined, limits: DecodeLimits): Value {
     this.#start(bytes);
     this.#subs = subs;
-    this.#maxDepth = maxDepth;
+    this.#maxDepth = limits.maxDepth;
+    this.#maxUnpacked = limits.maxUnpackedBytes;
+    this.#room = limits.maxUnpackedBytes;
     try {
       const value = this.#value(0, 0);
       if (this.#at !== this.#end) {
@@ -294,6 +313,7 @@ class Decoder {
 
   #array(length: number, messageLevel: number, depth: number): Value[] {
     this.#checkSize(length, depth);
+    this.#take(ARRAY_BYTES + ELEMENT_BYTES * length);
     const level = messageLevel === 0 ? 1 : 2;
     const out: Value[] = [];
     for (let i = 0; i < length; i++) out.push(this.#value(level, depth + 1));
@@ -308,8 +328,16 @@ class Decoder {
     if (depth >= this.#maxDepth) throw new ProtocolError(`msgpack: nested deeper than ${this.#maxDepth}`);
   }
 
+  /** Counts what a container takes, about. */
+  #take(bytes: number): void {
+    this.#room -= bytes;
+    if (this.#room >= 0) return;
+    throw new ProtocolError(`msgpack: the values of the document take more than ${this.#maxUnpacked} bytes`);
+  }
+
   #map(length: number, messageLevel: number, depth: number): Value {
     this.#checkSize(length * 2, depth);
+    this.#take(MAP_BYTES + ENTRY_BYTES * length);
     if (messageLevel < 2) return this.#message(length, depth);
     const out = new Map<Value, Value>();
     for (let i = 0; i < length; i++) {
@@ -332,7 +360,7 @@ class Decoder {
         }
         return map;
       }
-      out[key] = this.#value(2, depth + 1);
+      out[key] = key === "keys" && out["op"] === "update-graph" ? this.#largeSet(depth + 1) : this.#value(2, depth + 1);
     }
     if (length > 0 && length <= 4) {
       for (const key in out) {
@@ -343,6 +371,36 @@ class Decoder {
       }
     }
     return out;
+  }
+
+  /** A set, closed where it is large, or whatever value stands here. */
+  #largeSet(depth: number): Value {
+    const start = this.#at;
+    if (this.#bytes[start] === 0x82) {
+      this.#at++;
+      if (this.#matches(SET) && this.#u8() === 0xc3 && this.#matches(AS_LIST)) {
+        const tag = this.#u8();
+        const size = tag === 0xdc ? this.#u16() : tag === 0xdd ? this.#u32() : 0;
+        if (size >= CLOSED_SET_SIZE) {
+          this.#checkSize(size, depth + 1);
+          const from = this.#at;
+          this.#pass(size);
+          const bytes = this.#bytes.subarray(from, this.#at);
+          const maxDepth = this.#maxDepth - depth - 2;
+          return new ClosedSet(size, () => new Decoder().elements(bytes, size, maxDepth));
+        }
+      }
+      this.#at = start;
+    }
+    return this.#value(2, depth);
+  }
+
+  /** Values that stand one after the other; this decoder serves nothing else meanwhile. */
+  *elements(bytes: Buffer, count: number, maxDepth: number): Generator<Value, undefined> {
+    this.#start(bytes);
+    this.#maxDepth = maxDepth;
+    for (let i = 0; i < count; i++) yield this.#value(2, 0);
+    return undefined;
   }
 
   /** The object hook of distributed.protocol.core.loads / msgpack_decode_default. */

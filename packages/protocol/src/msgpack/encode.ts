@@ -1,5 +1,5 @@
 /** Values → msgpack (wire-protocol.md §4): smallest integers, float64 always, Python's sentinel maps. */
-import { Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
+import { ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
 
 /** Gives a sub-message its frames in the message that is being written; returns the index of its header frame. */
 export type PlaceSubMessage = (sub: Serialized | Pickled) => number;
@@ -104,13 +104,13 @@ class Encoder {
       this.#sub("__Serialized__", value);
     } else if (value instanceof Pickled) {
       this.#sub("__Pickled__", value);
-    } else if (value instanceof Set) {
+    } else if (value instanceof Set || value instanceof ClosedSet) {
       this.#byte(0x82);
       this.#str("__Set__");
       this.#byte(0xc3);
       this.#str("as-list");
       this.#length(value.size, 0x90, 16, 0xdc);
-      for (const item of value as ReadonlySet<Value>) this.#value(item);
+      for (const item of value as Iterable<Value>) this.#value(item);
     } else if (value instanceof PyEnum) {
       this.#byte(0x84);
       this.#str("__Enum__");

@@ -11,7 +11,7 @@
  * | list, tuple                     | array                                             |
  * | dict: the message itself        | plain object ({@link Message})                    |
  * | dict: anywhere deeper           | Map, whose keys may be arrays                     |
- * | set                             | Set                                               |
+ * | set                             | Set; `keys` of a large graph: {@link ClosedSet}   |
  * | enum                            | {@link PyEnum}                                    |
  * | Serialize / Serialized          | {@link Serialized}                                |
  * | ToPickle / Pickled, fallback    | {@link Pickled}                                   |
@@ -30,6 +30,7 @@ export type Value =
   | ReadonlyMap<Value, Value>
   | Set<Value>
   | ReadonlySet<Value>
+  | ClosedSet
   | PyEnum
   | Serialized
   | Pickled
@@ -63,6 +64,23 @@ export class PyEnum {
     this.module = module;
     this.className = className;
     this.name = name;
+  }
+}
+
+/**
+ * A received set of very many elements. They are decoded while they are iterated over, and never hashed, so that whoever
+ * takes them can pause in between: 200,000 keys as a Set hold everything up for a quarter of a second.
+ */
+export class ClosedSet {
+  readonly size: number;
+  readonly #elements: () => Iterator<Value>;
+  constructor(size: number, elements: () => Iterator<Value>) {
+    this.size = size;
+    this.#elements = elements;
+  }
+  /** @throws {ProtocolError} in the middle, where an element cannot be decoded. */
+  [Symbol.iterator](): Iterator<Value> {
+    return this.#elements();
   }
 }
 

@@ -350,7 +350,7 @@ describe("connect", () => {
   });
 
   test.each([
-    ["ucx://1.2.3.4:5", /unknown scheme/],
+    ["ucx://1.2.3.4:5", /unknown address scheme/],
     ["tls://1.2.3.4:5", /without TLS certificates/],
     ["tcp://1.2.3.4", /missing port number/],
     ["tcp://::1:5", /brackets/],

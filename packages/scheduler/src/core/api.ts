@@ -24,6 +24,11 @@ export interface SchedulerCoreApi {
   addClient(client: string, now: number, versions?: Value): void;
   /** Also for `close-client` and the end of the stream. Unknown clients are ignored. */
   removeClient(client: string, now: number, stimulusId?: string): void;
+  /**
+   * Lets go of `limit` of the keys that a leaving client wants; false where no more than these are left, and for
+   * `removeClient` to do. So that a client with very many keys does not hold all others up.
+   */
+  releaseWanted(client: string, limit: number, now: number, stimulusId?: string): boolean;
   addWorker(registration: WorkerRegistration, now: number): AddWorkerResult;
   removeWorker(address: string, options: RemoveWorkerOptions, now: number): "OK" | "already-removed";
   /** false: the worker is not registered ({"status": "missing"}). */

@@ -34,16 +34,16 @@ export class FewSet<T> {
       // The shared empty set must stay empty.
       if (this === (EMPTY as unknown)) return new FewSet<T>([item]);
       items.push(item);
+    } else if (this.positionOf(item) >= 0) {
       return this;
-    }
-    if (this.positionOf(item) >= 0) return this;
-    if (n === 1) {
+    } else if (n === 1) {
       // push() on an array of one reserves room for seventeen.
       this.items = [items[0] as T, item];
     } else {
       items.push(item);
-      if (this.index !== null) this.index.set(item, n);
     }
+    // A set that was large once keeps its index, however few items it has now.
+    if (this.index !== null) this.index.set(item, n);
     return this;
   }
 

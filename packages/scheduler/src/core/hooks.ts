@@ -28,18 +28,30 @@ export interface Listeners {
   readonly addWorker: AddWorkerListener[];
   readonly removeWorker: RemoveWorkerListener[];
   readonly updateGraph: UpdateGraphListener[];
+  readonly addClient: ((client: string, now: number) => void)[];
   readonly removeClient: RemoveClientListener[];
   readonly restart: ((now: number) => void)[];
 }
 
-/** What the core asks of work stealing; it also adds its own listeners. */
+/** What the core asks of work stealing. */
 export interface StealingHook {
+  enterProcessing(ts: TaskState, ws: WorkerState): void;
+  /** Called while the task is still with the worker, which may be gone already. */
+  leaveProcessing(ts: TaskState, ws: WorkerState): void;
   removeKeyFromStealable(ts: TaskState): void;
   /** stream op `steal-response` */
   moveTaskConfirm(worker: string, message: Message, now: number): void;
+  /** Checks its invariants (validate mode). */
+  check(check: (condition: boolean, text: string) => void): void;
 }
 
-/** What the core asks of spans (SpansSchedulerExtension.observe_tasks). Sets `group.spanId` and annotations. */
+/** What the core asks of spans. */
 export interface SpansHook {
-  observeTask(ts: TaskState, spanMetadata: ReadonlyMap<Value, Value>, code: readonly Value[], now: number): void;
+  /**
+   * SpansSchedulerExtension.observe_tasks for the tasks of one graph: the function is called with each of them, before
+   * any of them is sent to a worker. It sets `group.spanId` and the annotation `span` of the task.
+   */
+  observer(spanMetadata: ReadonlyMap<Value, Value>, code: readonly Value[], now: number): (ts: TaskState) => void;
+  /** Name of a span as progress bars show it; its id where it is not known. */
+  labelOf(spanId: string): string;
 }

@@ -1,7 +1,11 @@
 /** The scheduler's pure state machine. */
+export * from "./amm/active-memory-manager.ts";
+export * from "./amm/reduce-replicas.ts";
+export * from "./amm/retire-worker.ts";
 export * from "./annotations.ts";
 export * from "./api.ts";
 export * from "./client-state.ts";
+export * from "./computation.ts";
 export * from "./config.ts";
 export * from "./errors.ts";
 export * from "./few-set.ts";
@@ -17,6 +21,7 @@ export * from "./queries.ts";
 export * from "./restrictions.ts";
 export * from "./scheduler-core.ts";
 export * from "./state.ts";
+export * from "./stealing/work-stealing.ts";
 export * from "./task-group.ts";
 export * from "./task-prefix.ts";
 export * from "./task-state.ts";

@@ -131,6 +131,11 @@ function dropNeedsReplica(state: SchedulerState, ws: WorkerState, ts: TaskState)
   state.networkOcc -= Math.min(nbytes, state.networkOcc);
 }
 
+/** The data is gone for good, and with it the need of the worker's tasks for it. */
+export function forgetNeed(state: SchedulerState, ws: WorkerState, ts: TaskState): void {
+  if (ws.needsWhat.has(ts)) dropNeedsReplica(state, ws, ts);
+}
+
 /** SchedulerState.add_replica. */
 export function addReplica(state: SchedulerState, ts: TaskState, ws: WorkerState): void {
   if (ts.whoHas.has(ws)) return;

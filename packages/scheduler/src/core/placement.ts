@@ -12,7 +12,8 @@ const SMALL_POOL = 20;
 
 /** SchedulerState.is_rootish: part of a group much larger than the cluster, with few or no dependencies. */
 export function isRootish(state: SchedulerState, ts: TaskState): boolean {
-  if (ts.restrictions?.limits) return false;
+  // Actors are spread over the workers by their number there, and never queued (Dask only asserts that they are not).
+  if (ts.restrictions?.limits || ts.actor) return false;
   if (ts.dataProducer) return true;
   const group = ts.group;
   if (group.size <= state.totalNthreads * 2) return false;
@@ -238,8 +239,10 @@ export function taskSlotsAvailable(state: SchedulerState, ws: WorkerState): numb
 /**
  * SchedulerState.check_idle_saturated: to be called after every change of a worker's processing tasks, occupancy or
  * status. Keeps idle, saturated, and the workers with open slots.
+ *
+ * @param combined the worker's occupancy, where it is not to be as it stands; seconds.
  */
-export function checkIdleSaturated(state: SchedulerState, ws: WorkerState): void {
+export function checkIdleSaturated(state: SchedulerState, ws: WorkerState, combined?: number): void {
   if (state.totalNthreads === 0 || ws.status === "closed") return;
   const n = ws.nthreads;
   const p = ws.processing.size;
@@ -252,7 +255,7 @@ export function checkIdleSaturated(state: SchedulerState, ws: WorkerState): void
   if (p < n) {
     state.idle.add(ws);
   } else {
-    const occupancy = occupancyOf(state, ws);
+    const occupancy = combined !== undefined && combined >= 0 ? combined : occupancyOf(state, ws);
     const average = totalOccupancy(state) / state.totalNthreads;
     if (occupancy < (n * average) / 2) {
       state.idle.add(ws);

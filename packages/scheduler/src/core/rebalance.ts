@@ -101,7 +101,8 @@ function nextMove(
 ): { recipient: Recipient; task: TaskState } | undefined {
   for (let next = sender.tasks.next(); !next.done; next = sender.tasks.next()) {
     const task = next.value;
-    if (allowed !== null && !allowed.has(task.id)) continue;
+    // An actor lives where it is; a copy of it would be a handle. Dask moves it all the same, and loses it.
+    if (task.actor || (allowed !== null && !allowed.has(task.id))) continue;
     // It would take the sender below the mean.
     if (task.nbytes > sender.max) continue;
     for (const recipient of recipients) {
@@ -120,6 +121,18 @@ function reinsert<T extends Sender | Recipient>(sides: T[], side: T): void {
   while (at < sides.length && (sides[at] as T).max > side.max) at++;
   sides.splice(at, 0, side);
 }
+
+/** Attributes of distributed.scheduler.MemoryState. */
+export const MEMORY_MEASURES: readonly string[] = [
+  "managed",
+  "managed_total",
+  "optimistic",
+  "process",
+  "spilled",
+  "unmanaged",
+  "unmanaged_old",
+  "unmanaged_recent",
+];
 
 /**
  * MemoryState by the name of its attribute; bytes.

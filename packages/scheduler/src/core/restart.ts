@@ -1,6 +1,7 @@
 /** Scheduler.restart, up to the restart of the workers. */
 import type { Context } from "./context.ts";
 import { beginEvent } from "./event.ts";
+import { queueSlotsMaybeOpened } from "./queue-slots.ts";
 import { State } from "./task-status.ts";
 import { clientReleases } from "./transitions/common.ts";
 import { drain } from "./transitions/engine.ts";
@@ -14,16 +15,16 @@ export function restart(ctx: Context, now: number, stimulusId: string): void {
     for (const ts of Array.from(cs.wantsWhat)) clientReleases(ctx, ts, cs);
     drain(ctx);
   }
+  // Graphs that came before end at their next step; what they have touched is forgotten then.
+  state.restartedAt = now;
   // Data that nobody wanted (scattered without a client).
   for (const ts of Array.from(state.tasks.values())) if (ts.pins === 0) ctx.recs.set(ts, State.forgotten);
   drain(ctx);
-  state.unrunnable.clear();
+  queueSlotsMaybeOpened(ctx);
   state.erredTasks.length = 0;
   state.computations.length = 0;
-  state.taskPrefixes.clear();
-  state.taskGroups.clear();
+  for (const [name, prefix] of state.taskPrefixes) if (prefix.groups.size === 0) state.taskPrefixes.delete(name);
   state.taskMetadata.clear();
-  state.replicatedTasks.clear();
   reportToAll(ctx, { op: "restart" });
   for (const listener of ctx.listeners.restart) listener(now);
 }

@@ -21,7 +21,7 @@ import { beginEvent } from "./event.ts";
 import { graphFailed } from "./graph-failed.ts";
 import { addWorker } from "./handlers/add-worker.ts";
 import { cancelKeys, clientDesiresKeys, clientReleasesKeys, retry } from "./handlers/client-keys.ts";
-import { addClient, removeClient } from "./handlers/clients.ts";
+import { addClient, releaseWanted, removeClient } from "./handlers/clients.ts";
 import { heartbeat } from "./handlers/heartbeat.ts";
 import { removeWorker } from "./handlers/remove-worker.ts";
 import { addKeys } from "./handlers/replicas.ts";
@@ -55,6 +55,7 @@ export class SchedulerCore implements SchedulerCoreApi, Context {
     addWorker: [],
     removeWorker: [],
     updateGraph: [],
+    addClient: [],
     removeClient: [],
     restart: [],
   };
@@ -79,6 +80,12 @@ export class SchedulerCore implements SchedulerCoreApi, Context {
   removeClient(client: string, now: number, stimulusId = `remove-client-${now}`): void {
     removeClient(this, client, now, stimulusId);
     this.validate();
+  }
+
+  releaseWanted(client: string, limit: number, now: number, stimulusId = `remove-client-${now}`): boolean {
+    const more = releaseWanted(this, client, limit, now, stimulusId);
+    this.validate();
+    return more;
   }
 
   addWorker(registration: WorkerRegistration, now: number): AddWorkerResult {

@@ -1,6 +1,7 @@
 /** distributed.scheduler.SchedulerState: all that the scheduler knows, with the indexes that keep it cheap. */
 import { type Key, keyId, keySplit, keySplitGroup, type Pickled, type Value } from "@dask-ts/protocol";
 import { ClientState } from "./client-state.ts";
+import type { Computation } from "./computation.ts";
 import type { CoreConfig } from "./config.ts";
 import { MetadataTree } from "./metadata.ts";
 import { PriorityQueue } from "./priority-queue.ts";
@@ -29,14 +30,6 @@ export interface ErredTask {
   readonly erredOn: readonly string[];
   readonly exceptionText: string;
   readonly tracebackText: string;
-}
-
-/** One compute or persist call (distributed.scheduler.Computation). */
-export interface Computation {
-  readonly start: number;
-  readonly groups: Set<TaskGroup>;
-  readonly code: Value[];
-  readonly annotations: Map<Value, Value>;
 }
 
 export class SchedulerState {
@@ -74,7 +67,9 @@ export class SchedulerState {
   /** Tasks with at least two replicas. */
   readonly replicatedTasks: Set<TaskState> = new Set();
   readonly erredTasks: ErredTask[] = [];
+  /** The last ones (distributed.diagnostics.computations.max-history), oldest first. */
   readonly computations: Computation[] = [];
+  computationsAdded = 0;
   /** `get_metadata`/`set_metadata`. */
   readonly taskMetadata: MetadataTree = new MetadataTree();
 
@@ -88,8 +83,8 @@ export class SchedulerState {
   readonly bandwidthWorkers: Map<string, Map<string, number>> = new Map();
   /** Type name → bytes/s. */
   readonly bandwidthTypes: Map<string, number> = new Map();
-  /** keyId of the metric's key → its key and sum. */
-  readonly cumulativeWorkerMetrics: Map<string, { readonly key: Value; sum: number }> = new Map();
+  /** keyId of the metric's key → its key and sum, which is an int to Python as long as only ints came. */
+  readonly cumulativeWorkerMetrics: Map<string, { readonly key: Value; sum: number; isFloat: boolean }> = new Map();
 
   /** Σ over prefixes of processing × estimate, seconds; see occupancy.ts. */
   computeOccupancy = 0;
@@ -105,6 +100,8 @@ export class SchedulerState {
   lastRunId = 0;
   generation = 0;
   lastGenerationTime = 0;
+  /** Of the last restart, seconds; 0 for none. */
+  restartedAt = 0;
   /** Graphs being opened or taken in; the shell counts those that are with a graph host. */
   activeGraphUpdates = 0;
   /** A graph is being taken in; there is at most one. */

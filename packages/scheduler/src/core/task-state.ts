@@ -66,6 +66,8 @@ export class TaskState {
   pins: number;
   /** Position in the queue of ready rootish tasks; -1 where it is not queued. */
   heapIndex: number;
+  /** Where it is among the stealable tasks of its worker; -1 where it is not there. */
+  stealSlot: number;
   /** Recommended state while transitions are drained; -1 for none. */
   recommended: number;
 
@@ -103,6 +105,7 @@ export class TaskState {
     this.erredOn = null;
     this.pins = 0;
     this.heapIndex = -1;
+    this.stealSlot = -1;
     this.recommended = -1;
   }
 

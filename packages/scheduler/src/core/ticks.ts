@@ -5,6 +5,7 @@ import { beginEvent } from "./event.ts";
 import { formatKeys } from "./format.ts";
 import { refreshNoWorkersSince } from "./handlers/worker-status.ts";
 import { heartbeatInterval } from "./heartbeat-interval.ts";
+import { queueSlotsMaybeOpened } from "./queue-slots.ts";
 import { State } from "./task-status.ts";
 import type { TaskState } from "./task-state.ts";
 import { drain, transition } from "./transitions/engine.ts";
@@ -73,6 +74,7 @@ export function checkNoWorkers(ctx: Context, now: number): void {
     fail(ctx, ts, ctx.config.makeException({ kind: "NoWorkerError", task: ts.key, timeout }));
   }
   drain(ctx);
+  queueSlotsMaybeOpened(ctx);
   const affected = [...unsatisfied, ...noWorkers].map((ts) => ts.key);
   ctx.outbox.log("error", `Timed out waiting for a worker, marked as failed: ${formatKeys(affected)}`);
   ctx.outbox.event(

@@ -11,16 +11,16 @@ import { asNumber, formatKey, type Key, keyId, type Value } from "@dask-ts/proto
 import { type AnnotationEffects, readAnnotations } from "./annotations.ts";
 import type { UpdateGraphRequest, UpdateGraphResult } from "./api.ts";
 import type { ClientState } from "./client-state.ts";
+import { type Computation, currentComputation } from "./computation.ts";
 import type { Context } from "./context.ts";
 import { beginEvent } from "./event.ts";
 import { FewSet } from "./few-set.ts";
 import { type Graph, TaskFlag } from "./graph.ts";
-import { clientReleasesKeys, desire } from "./handlers/client-keys.ts";
+import { clientReleasesKeys, desire, startIfReleased } from "./handlers/client-keys.ts";
 import { order } from "./order.ts";
 import { sortByPriority } from "./priority-sort.ts";
 import { queueSlotsMaybeOpened } from "./queue-slots.ts";
 import { reportTask, reportToClient } from "./report.ts";
-import type { Computation } from "./state.ts";
 import type { TaskGroup } from "./task-group.ts";
 import { State } from "./task-status.ts";
 import type { TaskState } from "./task-state.ts";
@@ -92,7 +92,7 @@ class GraphUpdate {
 
   *run(): Steps<UpdateGraphResult> {
     const { ctx, graph } = this;
-    if (this.cs === undefined) return { status: "abandoned" };
+    if (this.clientGone) return { status: "abandoned" };
     const lost = this.pinExternal();
     if (lost.length > 0) return this.cancel(lost);
     const ordered = this.now;
@@ -104,7 +104,8 @@ class GraphUpdate {
     if (this.clientGone) return { status: "abandoned" };
     if (missing.length > 0) return this.cancel(missing);
     this.markActors();
-    this.observeSpans();
+    yield* this.observeSpans();
+    if (this.clientGone) return { status: "abandoned" };
     for (const listener of ctx.listeners.updateGraph) listener(this.request.client, this.request.keys, this.pinned);
     const known = this.existing.filter((ts) => ts.code === State.memory || ts.code === State.erred);
     this.logEvent(ordered);
@@ -124,12 +125,16 @@ class GraphUpdate {
   /** Lets other events in after each few thousand steps. */
   private *pause(): Steps<void> {
     this.work = 0;
+    // What was let go of so far has left its worker.
+    queueSlotsMaybeOpened(this.ctx);
     this.now = yield;
     beginEvent(this.ctx, this.stimulusId, this.now);
   }
 
+  /** Nobody waits for this graph any more: its client has left, or was told of a restart. */
   private get clientGone(): boolean {
-    return this.ctx.state.clients.get(this.request.client) !== this.cs;
+    const { clients, restartedAt } = this.ctx.state;
+    return this.cs === undefined || clients.get(this.request.client) !== this.cs || this.start < restartedAt;
   }
 
   private pin(ts: TaskState): void {
@@ -165,15 +170,9 @@ class GraphUpdate {
   }
 
   private computation(): Computation {
-    const { state } = this.ctx;
-    const { computations } = state;
-    let computation = computations[computations.length - 1];
-    if (computation === undefined || state.isIdle) {
-      computation = { start: this.now, groups: new Set(), code: [], annotations: new Map() };
-      computations.push(computation);
-      if (computations.length > this.ctx.config.computationsMaxHistory) computations.shift();
-    }
-    if (this.graph.code.length > 0) computation.code.push(this.graph.code);
+    const { ctx, graph } = this;
+    const computation = currentComputation(ctx.state, ctx.config.computationsMaxHistory, this.now);
+    if (graph.code.length > 0) computation.addCode(graph.code);
     for (const [name, value] of this.request.annotations ?? []) computation.annotations.set(name, value);
     return computation;
   }
@@ -368,10 +367,14 @@ class GraphUpdate {
     }
   }
 
-  private observeSpans(): void {
+  private *observeSpans(): Steps<void> {
     const { spans } = this.ctx;
     if (spans === null) return;
-    for (const ts of this.pinned) spans.observeTask(ts, this.graph.spanMetadata, this.graph.code, this.now);
+    const observe = spans.observer(this.graph.spanMetadata, this.graph.code, this.now);
+    for (const ts of this.pinned) {
+      if (++this.work >= this.ctx.config.tasksPerYield) yield* this.pause();
+      observe(ts);
+    }
   }
 
   /** Tasks that depend on an erred one err at once. */
@@ -438,8 +441,10 @@ class GraphUpdate {
   private unpinNext(): void {
     const ts = this.pinned[this.unpinned++] as TaskState;
     ts.pins = 0;
-    if (ts.wanted || ts.code === State.forgotten) return;
-    recommendUnwanted(this.ctx, ts);
+    if (ts.code === State.forgotten) return;
+    // Another client may have begun to want it, while nothing could be started.
+    if (ts.wanted) startIfReleased(this.ctx, ts);
+    else recommendUnwanted(this.ctx, ts);
     if (!this.ctx.recs.empty) drain(this.ctx);
   }
 
@@ -448,6 +453,7 @@ class GraphUpdate {
     if (this.unpinned === this.pinned.length) return;
     beginEvent(this.ctx, this.stimulusId, this.now);
     while (this.unpinned < this.pinned.length) this.unpinNext();
+    queueSlotsMaybeOpened(this.ctx);
   }
 
   private cancel(lost: readonly Key[]): UpdateGraphResult {

@@ -29,6 +29,7 @@ export function validateState(ctx: Context): void {
   checkContainers(state, check);
   checkWorkers(state, check);
   checkGroups(state, check);
+  ctx.stealing?.check(check);
   for (const [name, cs] of state.clients) {
     check(cs.client === name, `client ${name}: wrong name`);
     for (const ts of cs.wantsWhat) {

@@ -1,5 +1,6 @@
 /** distributed.scheduler.WorkerState. */
 import type { Value } from "@dask-ts/protocol";
+import { newStealable, type StealableTasks } from "./stealing/stealable.ts";
 import type { TaskPrefix } from "./task-prefix.ts";
 import type { TaskState } from "./task-state.ts";
 
@@ -77,6 +78,8 @@ export class WorkerState {
   candidateBytes = 0;
   processing: Set<TaskState> = new Set();
   longRunning: Set<TaskState> = new Set();
+  /** Processing tasks that may be stolen, by level; kept by stealing/stealable.ts. */
+  readonly stealable: readonly StealableTasks[] = newStealable();
   /** From heartbeats: task → seconds it has been running. */
   executing: Map<TaskState, number> = new Map();
   hasWhat: Set<TaskState> = new Set();

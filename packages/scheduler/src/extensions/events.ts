@@ -1,5 +1,5 @@
 /** `distributed.Event` (distributed.event.EventExtension): flags by name, kept only while set or waited for. */
-import { keyId, type Message, type Value } from "@dask-ts/protocol";
+import { type Comm, keyId, type Message, type RpcContext, type Value } from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
 import { optionalNumber } from "../server/fields.ts";
 import { deadlineOf, Waiters } from "./waiters.ts";
@@ -19,7 +19,7 @@ export class Events implements SchedulerExtension {
   }
 
   readonly rpcHandlers = {
-    event_wait: (fields: Message): Promise<Value> => this.#wait(fields),
+    event_wait: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#wait(fields, comm),
     event_set: (fields: Message): Value => {
       const flag = this.#flag(nameOf(fields));
       flag.set = true;
@@ -37,13 +37,16 @@ export class Events implements SchedulerExtension {
     event_is_set: (fields: Message): Value => this.#flags.get(nameOf(fields))?.set ?? false,
   };
 
-  async #wait(fields: Message): Promise<Value> {
+  async #wait(fields: Message, comm: Comm): Promise<Value> {
     const name = nameOf(fields);
     const flag = this.#flag(name);
     if (flag.set) return true;
-    const result = await flag.waiters.wait(deadlineOf(this.#context, optionalNumber(fields, "timeout")));
-    this.#forget(name, flag);
-    return result === "woken";
+    try {
+      const deadline = deadlineOf(this.#context, optionalNumber(fields, "timeout"));
+      return (await flag.waiters.wait(comm, deadline)) === "woken";
+    } finally {
+      this.#forget(name, flag);
+    }
   }
 
   #flag(name: string): EventFlag {

@@ -2,8 +2,9 @@
  * `distributed.MultiLock` (distributed.multi_lock.MultiLockExtension). Each lock has a queue of users; who stands first
  * in it holds it; who holds as many as it asked for has acquired.
  */
-import { type Message, type Value } from "@dask-ts/protocol";
+import { type Comm, keyId, type Message, type RpcContext, type Value } from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
+import { pythonError } from "../server/exceptions.ts";
 import { listField, optionalNumber, stringField } from "../server/fields.ts";
 import { deadlineOf, Waiters } from "./waiters.ts";
 
@@ -26,16 +27,16 @@ export class MultiLocks implements SchedulerExtension {
   }
 
   readonly rpcHandlers = {
-    multi_lock_acquire: (fields: Message): Promise<Value> => this.#acquire(fields),
+    multi_lock_acquire: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#acquire(fields, comm),
     multi_lock_release: (fields: Message): Value => {
       this.#withdraw(stringField(fields, "id"));
       return null;
     },
   };
 
-  async #acquire(fields: Message): Promise<Value> {
+  async #acquire(fields: Message, comm: Comm): Promise<Value> {
     const id = stringField(fields, "id");
-    const names = listField(fields, "locks").map(String);
+    const names = listField(fields, "locks").map((name) => keyId(name));
     const wanted = optionalNumber(fields, "num_locks") ?? names.length;
     if (this.#requests.has(id)) throw new TypeError(`MultiLock ${id} has a request under way`);
     if (wanted < 1 || wanted > names.length) throw new RangeError(`num_locks must be from 1 to ${names.length}`);
@@ -43,11 +44,16 @@ export class MultiLocks implements SchedulerExtension {
     this.#requests.set(id, request);
     if (this.#enqueue(id, request, names)) return true;
     const deadline = deadlineOf(this.#context, optionalNumber(fields, "timeout"));
-    while (request.left > 0) {
-      if ((await request.granted.wait(deadline)) === "timeout") {
-        this.#withdraw(id);
-        return false;
+    try {
+      while (request.left > 0) {
+        if ((await request.granted.wait(comm, deadline)) === "timeout") {
+          this.#withdraw(id);
+          return false;
+        }
       }
+    } catch (error) {
+      this.#withdraw(id);
+      throw error;
     }
     return true;
   }
@@ -74,7 +80,7 @@ export class MultiLocks implements SchedulerExtension {
   /** Leaves every line; who stands first now may have all that it needs. */
   #withdraw(id: string): void {
     const request = this.#requests.get(id);
-    if (request === undefined) throw new TypeError(`MultiLock ${id} holds nothing`);
+    if (request === undefined) throw pythonError("KeyError", id);
     this.#requests.delete(id);
     for (const name of request.locks) {
       const users = this.#locks.get(name) ?? [];

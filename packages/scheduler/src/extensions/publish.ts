@@ -1,5 +1,15 @@
 /** Published datasets (distributed.publish.PublishExtension). */
-import { formatKey, isKey, type Key, keyId, type Message, Serialized, type Value } from "@dask-ts/protocol";
+import {
+  type Comm,
+  formatKey,
+  isKey,
+  type Key,
+  keyId,
+  type Message,
+  type RpcContext,
+  Serialized,
+  type Value,
+} from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
 import { pythonError } from "../server/exceptions.ts";
 import { flagField, keysField, listField, stringField } from "../server/fields.ts";
@@ -27,10 +37,11 @@ export class Publish implements SchedulerExtension {
   }
 
   readonly rpcHandlers = {
-    publish_put: (fields: Message): Promise<Value> => this.#put(fields),
+    publish_put: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#put(fields, comm),
     publish_get: (fields: Message): Value => this.#get(fields),
     publish_list: (): Value => this.#list(),
-    publish_delete: (fields: Message): Promise<Value> => this.#delete(fields),
+    publish_delete: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#delete(fields, comm),
+    publish_wait_flush: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#waitFlush(fields, comm),
   };
 
   readonly clientStreamHandlers = {
@@ -51,13 +62,13 @@ export class Publish implements SchedulerExtension {
   }
 
   /** A call may overtake the stream: waits until what the client sent there before has arrived. */
-  async #stream(fields: Message): Promise<void> {
+  async #stream(fields: Message, comm: Comm): Promise<void> {
     const client = stringField(fields, "client");
     const uid = keyId(fields["uid"]);
     const mark = this.#mark(uid);
     try {
       while (!mark.arrived) {
-        const result = await mark.waiters.wait(this.#context.now() + MARK_TIMEOUT_S);
+        const result = await mark.waiters.wait(comm, this.#context.now() + MARK_TIMEOUT_S);
         if (result === "timeout" && !this.#context.core.state.clients.has(client)) {
           throw pythonError("TimeoutError", "");
         }
@@ -67,8 +78,34 @@ export class Publish implements SchedulerExtension {
     }
   }
 
-  async #put(fields: Message): Promise<Value> {
-    await this.#stream(fields);
+  /**
+   * Clients before 2026.6.0 wait for one mark several times, once for each dataset, and do not say who they are: a mark
+   * is kept for a while, and one that does not come is given up.
+   */
+  async #waitFlush(fields: Message, comm: Comm): Promise<Value> {
+    const uid = keyId(fields["uid"]);
+    const mark = this.#mark(uid);
+    const deadline = this.#context.now() + MARK_TIMEOUT_S;
+    this.#context.after(MARK_TIMEOUT_S * 1000, () => this.#marks.delete(uid));
+    while (!mark.arrived) {
+      if ((await mark.waiters.wait(comm, deadline)) === "timeout") throw pythonError("TimeoutError", "");
+    }
+    return null;
+  }
+
+  async #put(fields: Message, comm: Comm): Promise<Value> {
+    const { name } = fields;
+    if (name !== undefined) {
+      const one = { names: [name], keys: [fields["keys"] ?? []], data: [fields["data"] ?? null] };
+      this.#store({ ...one, override: fields["override"] });
+      return { status: "OK", name };
+    }
+    await this.#stream(fields, comm);
+    this.#store(fields);
+    return null;
+  }
+
+  #store(fields: Message): void {
     const names = keysField(fields, "names");
     const keys = listField(fields, "keys");
     const data = listField(fields, "data");
@@ -86,14 +123,14 @@ export class Publish implements SchedulerExtension {
       });
       this.#datasets.set(id, { name, keys: held, data: value instanceof Serialized ? value.compact() : value });
     }
-    return null;
   }
 
   #get(fields: Message): Value {
-    return keysField(fields, "names").map((name): Value => {
+    const one = (name: Value): Value => {
       const dataset = this.#datasets.get(keyId(name));
       return dataset === undefined ? null : { data: dataset.data, keys: dataset.keys };
-    });
+    };
+    return fields["name"] === undefined ? keysField(fields, "names").map(one) : one(fields["name"]);
   }
 
   #list(): Value {
@@ -103,9 +140,10 @@ export class Publish implements SchedulerExtension {
     return names.sort((a, b) => (label(a) < label(b) ? -1 : label(a) > label(b) ? 1 : 0));
   }
 
-  async #delete(fields: Message): Promise<Value> {
-    await this.#stream(fields);
-    for (const name of keysField(fields, "names")) {
+  async #delete(fields: Message, comm: Comm): Promise<Value> {
+    const { name: single } = fields;
+    if (single === undefined) await this.#stream(fields, comm);
+    for (const name of single === undefined ? keysField(fields, "names") : keysField({ names: [single] }, "names")) {
       const dataset = this.#datasets.get(keyId(name));
       if (dataset === undefined) continue;
       this.#datasets.delete(keyId(name));

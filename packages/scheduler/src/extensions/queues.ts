@@ -1,5 +1,5 @@
 /** `distributed.Queue` (distributed.queues.QueueExtension). */
-import { isKey, type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
+import { type Comm, isKey, type Key, keyId, type Message, type RpcContext, type Value } from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
 import { pythonError } from "../server/exceptions.ts";
 import { optionalNumber, stringField } from "../server/fields.ts";
@@ -29,8 +29,8 @@ export class Queues implements SchedulerExtension {
 
   readonly rpcHandlers = {
     queue_create: (fields: Message): Value => this.#create(fields),
-    queue_put: (fields: Message): Promise<Value> => this.#put(fields),
-    queue_get: (fields: Message): Promise<Value> => this.#get(fields),
+    queue_put: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#put(fields, comm),
+    queue_get: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#get(fields, comm),
     queue_qsize: (fields: Message): Value => this.#queue(stringField(fields, "name")).records.length,
   };
 
@@ -72,7 +72,7 @@ export class Queues implements SchedulerExtension {
     }
   }
 
-  async #put(fields: Message): Promise<Value> {
+  async #put(fields: Message, comm: Comm): Promise<Value> {
     const name = stringField(fields, "name");
     const deadline = deadlineOf(this.#context, optionalNumber(fields, "timeout"));
     const key = fields["key"];
@@ -88,23 +88,24 @@ export class Queues implements SchedulerExtension {
     }
     const queue = this.#queue(name);
     while (queue.maxsize > 0 && queue.records.length >= queue.maxsize) {
-      if ((await queue.putters.wait(deadline)) === "timeout") throw pythonError("TimeoutError", "");
+      if ((await queue.putters.wait(comm, deadline)) === "timeout") throw pythonError("TimeoutError", "");
     }
     queue.records.push(record);
     queue.getters.wakeOne();
     return null;
   }
 
-  async #get(fields: Message): Promise<Value> {
+  async #get(fields: Message, comm: Comm): Promise<Value> {
     const queue = this.#queue(stringField(fields, "name"));
     const timeout = optionalNumber(fields, "timeout");
     const batch = fields["batch"] ?? false;
     if (batch === true) {
       const out: Value[] = [];
-      while (queue.records.length > 0) out.push(await this.#take(queue, null));
+      while (queue.records.length > 0) out.push(await this.#take(queue, comm, null));
       return out;
     }
-    if (typeof batch !== "number" || batch === 0) return await this.#take(queue, deadlineOf(this.#context, timeout));
+    if (typeof batch !== "number" || batch === 0)
+      return await this.#take(queue, comm, deadlineOf(this.#context, timeout));
     if (timeout !== null) {
       throw pythonError(
         "NotImplementedError",
@@ -112,18 +113,18 @@ export class Queues implements SchedulerExtension {
       );
     }
     const out: Value[] = [];
-    for (let i = 0; i < batch; i++) out.push(await this.#take(queue, null));
+    for (let i = 0; i < batch; i++) out.push(await this.#take(queue, comm, null));
     return out;
   }
 
-  async #take(queue: QueueState, deadline: number | null): Promise<Message> {
+  async #take(queue: QueueState, comm: Comm, deadline: number | null): Promise<Message> {
     for (;;) {
       const record = queue.records.shift();
       if (record !== undefined) {
         queue.putters.wakeOne();
         return describeRecord(this.#context, record);
       }
-      if ((await queue.getters.wait(deadline)) === "timeout") throw pythonError("TimeoutError", "");
+      if ((await queue.getters.wait(comm, deadline)) === "timeout") throw pythonError("TimeoutError", "");
     }
   }
 

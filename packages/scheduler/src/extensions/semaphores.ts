@@ -1,5 +1,5 @@
 /** `distributed.Semaphore`, and `Lock`, which is one with a single lease (distributed.semaphore.SemaphoreExtension). */
-import { keyId, type Message, parseTimedelta, type Value } from "@dask-ts/protocol";
+import { type Comm, keyId, type Message, parseTimedelta, type RpcContext, type Value } from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
 import { pythonError } from "../server/exceptions.ts";
 import { listField, optionalNumber, stringField } from "../server/fields.ts";
@@ -38,7 +38,7 @@ export class Semaphores implements SchedulerExtension {
 
   readonly rpcHandlers = {
     semaphore_register: (fields: Message): Value => this.#register(fields),
-    semaphore_acquire: (fields: Message): Promise<Value> => this.#acquire(fields),
+    semaphore_acquire: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#acquire(fields, comm),
     semaphore_release: (fields: Message): Value => this.#release(fields),
     semaphore_refresh_leases: (fields: Message): Value => this.#refresh(fields),
     semaphore_value: (fields: Message): Value => this.#semaphores.get(nameOf(fields))?.leases.size ?? 0,
@@ -71,7 +71,7 @@ export class Semaphores implements SchedulerExtension {
     return null;
   }
 
-  async #acquire(fields: Message): Promise<Value> {
+  async #acquire(fields: Message, comm: Comm): Promise<Value> {
     const name = nameOf(fields);
     const lease = stringField(fields, "lease_id");
     const start = this.#context.now();
@@ -89,9 +89,11 @@ export class Semaphores implements SchedulerExtension {
         if (semaphore.leases.has(lease) || semaphore.leases.size < semaphore.maxLeases) {
           semaphore.leases.set(lease, this.#context.now());
           metrics.acquireTotal++;
+          // A repeated request has taken no lease of those that were free.
+          if (semaphore.leases.size < semaphore.maxLeases) semaphore.waiters.wakeOne();
           return true;
         }
-        if ((await semaphore.waiters.wait(deadline)) === "timeout") return false;
+        if ((await semaphore.waiters.wait(comm, deadline)) === "timeout") return false;
       }
     } finally {
       metrics.pending--;
@@ -148,6 +150,10 @@ export class Semaphores implements SchedulerExtension {
       const held = [...semaphore.leases.keys()].sort().join("', '");
       this.#context.log.warning(`Closing semaphore ${semaphore.label} but there remain unreleased leases ['${held}']`);
     }
+    if (semaphore.waiters.size > 0) {
+      this.#context.log.warning(`Closing semaphore ${semaphore.label} but there remain pending leases`);
+    }
+    this.metrics.delete(semaphore.label);
     semaphore.waiters.wake();
     return null;
   }
@@ -155,7 +161,8 @@ export class Semaphores implements SchedulerExtension {
   #dropTimedOut(): void {
     const now = this.#context.now();
     for (const semaphore of this.#semaphores.values()) {
-      if (semaphore.leaseTimeout === null) continue;
+      // As in Dask, 0 is for never too.
+      if (!semaphore.leaseTimeout) continue;
       for (const [lease, seen] of semaphore.leases) {
         if (now - seen > semaphore.leaseTimeout) this.#drop(semaphore, lease);
       }

@@ -37,7 +37,7 @@ export class ShuffleCreator {
    * @throws {PythonError} P2PConsistencyError where the barrier is not there, or the task is not being processed.
    */
   getOrCreate(id: string, key: Key, worker: string): Promise<ShuffleRun> {
-    const result = this.#last.then(() => this.#runs.join(id, worker) ?? this.#create(id, key, worker));
+    const result = this.#last.then(() => this.#runs.join(id, worker, key) ?? this.#create(id, key, worker));
     this.#last = result.catch(() => undefined);
     return result;
   }
@@ -64,7 +64,7 @@ export class ShuffleCreator {
       this.#runs.requireWorker(worker);
       if (barrierOf(state, id) !== barrier) continue;
       if ([...participants].some((address) => alive.has(address) && !state.workers.has(address))) continue;
-      requireProcessing(state, key);
+      const ts = requireProcessing(state, key);
       participants.add(worker);
       // Outputs run once to learn their worker, all at once: they must not wait in the queue for that.
       for (const dts of barrier.dependents.items) dts.queueable = false;
@@ -75,6 +75,7 @@ export class ShuffleCreator {
         runSpec: runSpec.compact(),
         workerFor,
         participants,
+        transferGroups: new Set([ts.group]),
         heartbeats: new Map(),
         archivedBy: null,
         failed: false,
@@ -137,10 +138,10 @@ function barrierOf(state: SchedulerState, id: string): TaskState {
   );
 }
 
-function requireProcessing(state: SchedulerState, key: Key): void {
+function requireProcessing(state: SchedulerState, key: Key): TaskState {
   const ts = state.taskOf(key);
   if (ts === undefined) throw pythonError("KeyError", formatKey(key));
-  if (ts.code === State.processing) return;
+  if (ts.code === State.processing) return ts;
   throw consistencyError(`Expected <TaskState ${pythonRepr(key)} ${ts.state}> to be processing, is ${ts.state}.`);
 }
 

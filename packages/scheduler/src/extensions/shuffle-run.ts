@@ -1,5 +1,6 @@
 /** One run of a P2P shuffle, as the scheduler sees it (distributed.shuffle._core.SchedulerShuffleState). */
 import { type Key, type Pickled, PythonError, type Value } from "@dask-ts/protocol";
+import type { TaskGroup } from "../core/task-group.ts";
 import type { TaskState } from "../core/task-state.ts";
 
 /** Output partition: a number for dataframes, a tuple of numbers for arrays. */
@@ -15,6 +16,8 @@ export interface ShuffleRun {
   readonly workerFor: readonly (readonly [Partition, string])[];
   /** Addresses. Includes workers that hold no output but have asked for the run. */
   readonly participants: Set<string>;
+  /** Groups of the tasks that have asked for the run: those that send data. */
+  readonly transferGroups: Set<TaskGroup>;
   /** Statistics of the workers' heartbeats, by address. */
   readonly heartbeats: Map<string, Map<Value, Value>>;
   /** Cause of the event that ended the run; null while it is active. */

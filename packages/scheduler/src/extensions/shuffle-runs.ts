@@ -1,11 +1,12 @@
 /** The runs of P2P shuffles, and what ends or restarts them (ShuffleSchedulerPlugin.transition, remove_worker). */
-import { pythonRepr } from "@dask-ts/protocol";
+import { type Key, pythonRepr } from "@dask-ts/protocol";
 import { setStimulus } from "../core/event.ts";
 import type { TransitionExtra } from "../core/hooks.ts";
 import { queueSlotsMaybeOpened } from "../core/queue-slots.ts";
 import { Restrictions } from "../core/restrictions.ts";
 import type { SchedulerCore } from "../core/scheduler-core.ts";
 import { State, type StateCode, stateName } from "../core/task-status.ts";
+import type { TaskGroup } from "../core/task-group.ts";
 import type { TaskState } from "../core/task-state.ts";
 import { drain } from "../core/transitions/engine.ts";
 import type { WorkerState } from "../core/worker-state.ts";
@@ -44,12 +45,16 @@ export class ShuffleRuns {
   /**
    * The active run, with the worker among its participants; undefined where there is none.
    *
+   * @param key the task that sends data to it.
    * @throws {PythonError} P2PConsistencyError for an unknown worker.
    */
-  join(id: string, worker: string): ShuffleRun | undefined {
+  join(id: string, worker: string, key?: Key): ShuffleRun | undefined {
     this.requireWorker(worker);
     const run = this.active.get(id);
-    run?.participants.add(worker);
+    if (run === undefined) return undefined;
+    run.participants.add(worker);
+    const ts = key === undefined ? undefined : this.#core.state.taskOf(key);
+    if (ts !== undefined) run.transferGroups.add(ts.group);
     return run;
   }
 
@@ -140,7 +145,7 @@ export class ShuffleRuns {
   restart(run: ShuffleRun, stimulusId: string): void {
     const core = this.#core;
     setStimulus(core, stimulusId);
-    for (const ts of restartedTasks(run.barrier)) core.recs.set(ts, State.released);
+    for (const ts of restartedTasks(run)) core.recs.set(ts, State.released);
     drain(core);
     queueSlotsMaybeOpened(core);
     this.log.warning(`Shuffle ${run.id} restarted due to stimulus '${stimulusId}'`);
@@ -209,7 +214,7 @@ export class ShuffleRuns {
 }
 
 /** ShuffleSchedulerPlugin._restart_recommendations; transfers come last, so that they go first. */
-function restartedTasks(barrier: TaskState): TaskState[] {
+function restartedTasks({ barrier, transferGroups }: ShuffleRun): TaskState[] {
   const { dependents, dependencies } = barrier;
   // The shuffle failed: it stays so.
   if (dependents.items.some((dts) => dts.code === State.erred)) return [];
@@ -224,7 +229,20 @@ function restartedTasks(barrier: TaskState): TaskState[] {
       `Expected barrier and its dependents to be 'erred' if the barrier's dependency ${describeTask(failed)} is.`,
     );
   }
-  return [...dependents.items, barrier, ...dependencies.items];
+  return [...dependents.items, barrier, ...dependencies.items, ...fusedTransfers(dependencies.items, transferGroups)];
+}
+
+/**
+ * Where a transfer was fused with the task before it, the barrier depends on an alias of the fused task. While the alias
+ * is not computed, the fused task is in memory, with the id of the run that has ended. Dask restarts the alias only, and
+ * the barrier then fails with "No active shuffle".
+ */
+function* fusedTransfers(dependencies: readonly TaskState[], groups: ReadonlySet<TaskGroup>): Generator<TaskState> {
+  for (const { group, dependencies: inputs } of dependencies) {
+    const [target] = inputs.items;
+    if (target === undefined || inputs.size > 1 || target.group === group || target.code === State.erred) continue;
+    if (groups.has(target.group)) yield target;
+  }
 }
 
 function describeTask(ts: TaskState): string {

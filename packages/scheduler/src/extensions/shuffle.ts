@@ -56,8 +56,9 @@ export class Shuffle implements SchedulerExtension {
 
   async #getOrCreate(fields: Message): Promise<Message> {
     const id = stringField(fields, "shuffle_id");
+    const key = keyField(fields);
     const worker = stringField(fields, "worker");
-    const run = this.#runs.join(id, worker) ?? (await this.#creator.getOrCreate(id, keyField(fields), worker));
+    const run = this.#runs.join(id, worker, key) ?? (await this.#creator.getOrCreate(id, key, worker));
     return { status: "OK", run_spec: run.runSpec };
   }
 

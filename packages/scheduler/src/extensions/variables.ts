@@ -1,6 +1,15 @@
 /** `distributed.Variable` (distributed.variable.VariableExtension). */
 import { randomUUID } from "node:crypto";
-import { isKey, type Key, keyId, type Message, parseTimedelta, type Value } from "@dask-ts/protocol";
+import {
+  type Comm,
+  isKey,
+  type Key,
+  keyId,
+  type Message,
+  parseTimedelta,
+  type RpcContext,
+  type Value,
+} from "@dask-ts/protocol";
 import type { SchedulerContext, SchedulerExtension } from "../server/context.ts";
 import { pythonError } from "../server/exceptions.ts";
 import { optionalNumber, stringField } from "../server/fields.ts";
@@ -24,7 +33,7 @@ export class Variables implements SchedulerExtension {
 
   readonly rpcHandlers = {
     variable_set: (fields: Message): Promise<Value> => this.#set(fields),
-    variable_get: (fields: Message): Promise<Value> => this.#get(fields),
+    variable_get: (fields: Message, { comm }: RpcContext): Promise<Value> => this.#get(fields, comm),
   };
 
   readonly clientStreamHandlers = {
@@ -54,13 +63,13 @@ export class Variables implements SchedulerExtension {
     return null;
   }
 
-  async #get(fields: Message): Promise<Value> {
+  async #get(fields: Message, comm: Comm): Promise<Value> {
     const name = stringField(fields, "name");
     const deadline = deadlineOf(this.#context, optionalNumber(fields, "timeout"));
     for (;;) {
       const record = this.#variables.get(name);
       if (record !== undefined) return this.#describe(name, record);
-      if ((await this.#changed.wait(deadline)) === "timeout") throw pythonError("TimeoutError", "");
+      if ((await this.#changed.wait(comm, deadline)) === "timeout") throw pythonError("TimeoutError", "");
     }
   }
 
@@ -100,12 +109,19 @@ export class Variables implements SchedulerExtension {
     const current = this.#variables.get(name);
     if (current?.type === "Future" && keyId(current.value) === keyId(key)) return;
     this.#context.apply((core, now) => core.clientReleasesKeys([key], holder(name), now));
+    if (current === undefined) this.#forgetHolder(name);
   }
 
   #delete(name: string): void {
     const old = this.#variables.get(name);
     this.#variables.delete(name);
     if (old?.type === "Future") this.#release(name, old.value);
+    else this.#forgetHolder(name);
+  }
+
+  /** Not while somebody who is reading a future of the variable counts on it to be held. */
+  #forgetHolder(name: string): void {
+    for (const replaced of this.#replaced.values()) if (replaced.name === name) return;
     this.#context.apply((core, now) => core.removeClient(holder(name), now));
   }
 }

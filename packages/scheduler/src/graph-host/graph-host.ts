@@ -16,7 +16,14 @@ export interface GraphHostOptions {
   readonly python: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
-  /** Answers what a user's function asks of the scheduler: `scheduler-view {fields: [name]}` → `{name: value}`. */
+  /** The module to run, and what it is called in the log. Default `dask_ts.graph_host`, "graph host". */
+  readonly module?: string;
+  readonly title?: string;
+  /** A new child is ready: what is sent to it here comes before everything else. */
+  readonly onStart?: (child: PythonChild) => void;
+  /** What the child was doing when it died, for the log. */
+  readonly lastWork?: () => string | undefined;
+  /** Answers what the child asks of the scheduler. */
   readonly onRequest?: (op: string, fields: Message) => Message | Promise<Message>;
   /** A line for the log: what the child printed, and what became of it. */
   readonly onLine?: (level: "info" | "warn" | "error", line: string) => void;
@@ -49,6 +56,8 @@ export class GraphHost {
   #startedAt = 0;
   #restartDelay = 0;
   #restartTimer: NodeJS.Timeout | undefined;
+  /** Files that were uploaded, and whether they are imported. */
+  readonly #uploads: Map<string, boolean> = new Map();
   /** Requests that wait for an answer. */
   #busy = 0;
 
@@ -79,11 +88,21 @@ export class GraphHost {
     return this.#busy;
   }
 
+  /**
+   * Imports a file, now and in each later child.
+   *
+   * @throws {RemoteError} where it cannot be imported.
+   */
+  async upload(path: string, load: boolean): Promise<void> {
+    this.#uploads.set(path, load);
+    await this.call("import-file", { path, load });
+  }
+
   async #spawn(): Promise<PythonChild> {
     const { python, env, cwd } = this.#options;
     const child = await spawnPythonChild({
       python,
-      module: "dask_ts.graph_host",
+      module: this.#options.module ?? "dask_ts.graph_host",
       ...(env === undefined ? {} : { env }),
       ...(cwd === undefined ? {} : { cwd }),
       onMessage: (message) => void this.#onRequest(message),
@@ -93,8 +112,15 @@ export class GraphHost {
     this.#current = child;
     this.#versions = child.ready.versions ?? null;
     this.#startedAt = performance.now();
+    this.#options.onStart?.(child);
+    // What cannot be imported any more is for the graphs that need it to tell.
+    for (const [path, load] of this.#uploads) void child.request("import-file", { path, load }).catch(() => undefined);
     if (this.#closing) await child.close();
     return child;
+  }
+
+  get #title(): string {
+    return this.#options.title ?? "graph host";
   }
 
   #log(level: "info" | "warn" | "error", line: string): void {
@@ -104,10 +130,9 @@ export class GraphHost {
   #onExit(code: number | null, signal: string | null): void {
     this.#current = undefined;
     if (this.#closing) return;
-    this.#log(
-      "error",
-      `the graph host ended ${signal === null ? `with code ${code}` : `by ${signal}`}; a new one is started`,
-    );
+    const how = signal === null ? `with code ${code}` : `by ${signal}`;
+    const work = this.#options.lastWork?.();
+    this.#log("error", `the ${this.#title} ended ${how}${work === undefined ? "" : ` ${work}`}; a new one is started`);
     const stable = performance.now() - this.#startedAt > STABLE_MS;
     this.#restartDelay = stable ? 0 : this.#nextDelay();
     this.#restart();
@@ -131,7 +156,7 @@ export class GraphHost {
     })();
     this.#child.catch((error: unknown) => {
       if (this.#closing) return;
-      this.#log("error", `the graph host cannot be started: ${(error as Error).message}`);
+      this.#log("error", `the ${this.#title} cannot be started: ${(error as Error).message}`);
       this.#restartDelay = this.#nextDelay();
       this.#restart();
     });
@@ -152,9 +177,9 @@ export class GraphHost {
   }
 
   /**
-   * Asks for any op of the graph host: `run-function`, `evaluate-key`, `shuffle-run-spec`, `error-pickle`,
-   * `open-pickle-plain`, `versions`. The reply is as it came, with `op` and `id` taken away; that of `run-function` may
-   * have `status: "error"`, when the user's function failed.
+   * Asks for any op of the child: `evaluate-key`, `shuffle-run-spec`, `error-pickle`,
+   * `open-pickle-plain`, `versions`; those of the plugin host. The reply is as it came, with `op` and `id` taken away; that
+   * of `run-function` may have `status: "error"`, when the user's function failed.
    *
    * @throws {RemoteError} with the Python exception, or one that says that the child died before it answered.
    */
@@ -165,7 +190,7 @@ export class GraphHost {
       const child = await this.#child;
       answer = await child.request(op, fields, onChunk);
     } catch (error) {
-      throw new RemoteError(errorFields(`The graph host could not do ${op}: ${(error as Error).message}`));
+      throw new RemoteError(errorFields(`The ${this.#title} could not do ${op}: ${(error as Error).message}`));
     } finally {
       this.#busy--;
     }

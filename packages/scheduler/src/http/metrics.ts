@@ -1,165 +1,204 @@
-/** `/metrics` in Prometheus text format (distributed.http.scheduler.prometheus). */
-import { monitorEventLoopDelay, PerformanceObserver } from "node:perf_hooks";
+/** `/metrics` in Prometheus text format (distributed.http.scheduler.prometheus); always there, whatever is installed. */
+import {
+  EventLoopMeter,
+  type HttpRoute,
+  METRICS_TYPE,
+  MetricsText,
+  metricsPrefix,
+  type Sample,
+  writeProcessMetrics,
+  writePythonInfo,
+} from "@dask-ts/protocol";
 import { adaptiveTarget } from "../core/adaptive.ts";
+import { COST_MULTIPLIERS } from "../core/stealing/stealable.ts";
+import { WorkStealing } from "../core/stealing/work-stealing.ts";
 import { TASK_STATES } from "../core/task-status.ts";
+import { Semaphores } from "../extensions/semaphores.ts";
 import type { SchedulerContext } from "../server/context.ts";
-import type { Route } from "./server.ts";
+import { writeOwnMetrics } from "./own-metrics.ts";
 
-type Labels = Readonly<Record<string, string>>;
-type Sample = readonly [labels: Labels, value: number];
-
-export function metricsRoutes(ctx: SchedulerContext): Route[] {
-  const loop = monitorEventLoopDelay({ resolution: 20 });
-  loop.enable();
-  let gcSeconds = 0;
-  const observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) gcSeconds += entry.duration / 1000;
-  });
-  observer.observe({ entryTypes: ["gc"] });
-  return [
-    {
-      path: /^metrics$/,
-      handle: () => {
-        const delay = loop.max / 1e9;
-        loop.reset();
-        const text = new MetricsText(`${ctx.settings.prometheusNamespace}_scheduler`);
-        writeMetrics(ctx, text, { gcSeconds, delay });
-        return { type: "text/plain; version=0.0.4; charset=utf-8", body: text.toString() };
-      },
-    },
-  ];
+export function metricsRoutes(ctx: SchedulerContext): HttpRoute[] {
+  // Measuring starts now, not with the first scrape.
+  EventLoopMeter.get();
+  return [{ path: "metrics", handle: () => ({ type: METRICS_TYPE, body: metricsText(ctx) }) }];
 }
 
-class MetricsText {
-  readonly #prefix: string;
-  readonly #lines: string[] = [];
-
-  constructor(prefix: string) {
-    this.#prefix = prefix;
-  }
-
-  gauge(name: string, help: string, ...samples: readonly Sample[]): void {
-    this.#family("gauge", name, name, help, samples);
-  }
-
-  /** `_total` is added, as the Prometheus client does. */
-  counter(name: string, help: string, ...samples: readonly Sample[]): void {
-    this.#family("counter", `${name}_total`, `${name}_total`, help, samples);
-  }
-
-  /** A family outside the scheduler's own names. */
-  process(type: "gauge" | "counter", name: string, help: string, value: number): void {
-    this.#lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, `${name} ${value}`);
-  }
-
-  #family(type: string, family: string, name: string, help: string, samples: readonly Sample[]): void {
-    this.#lines.push(`# HELP ${this.#prefix}_${family} ${help}`, `# TYPE ${this.#prefix}_${family} ${type}`);
-    for (const [labels, value] of samples) {
-      const parts = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
-      this.#lines.push(`${this.#prefix}_${name}${parts.length === 0 ? "" : `{${parts.join(",")}}`} ${format(value)}`);
-    }
-  }
-
-  toString(): string {
-    return `${this.#lines.join("\n")}\n`;
-  }
+function metricsText(ctx: SchedulerContext): string {
+  const out = new MetricsText();
+  const prefix = metricsPrefix(ctx.settings.prometheusNamespace, "scheduler");
+  writeCluster(ctx, out, prefix);
+  writeTasks(ctx, out, prefix);
+  writeLoop(out, prefix);
+  writeSemaphores(ctx, out);
+  writeStealing(ctx, out);
+  writeProcessMetrics(out);
+  const python = pythonVersion(ctx);
+  if (python !== undefined) writePythonInfo(out, "CPython", python);
+  writeOwnMetrics(ctx, out);
+  return out.toString();
 }
 
-function escapeLabel(text: string): string {
-  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
-}
-
-function format(value: number): string {
-  if (Number.isFinite(value)) return String(value);
-  return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
-}
-
-function writeMetrics(ctx: SchedulerContext, out: MetricsText, process_: { gcSeconds: number; delay: number }): void {
+function writeCluster(ctx: SchedulerContext, out: MetricsText, prefix: string): void {
   const { state } = ctx.core;
-  const one = (value: number): Sample => [{}, value];
-  out.gauge("clients", "Number of clients connected", one(state.clients.size - 1));
-  out.counter("client_connections_added", "Total number of client connections", one(state.clientsAdded));
-  out.counter("client_connections_removed", "Total number of client connections removed", one(state.clientsRemoved));
-  out.gauge(
-    "desired_workers",
-    "Number of workers scheduler needs for task graph",
-    one(adaptiveTarget(state, ctx.settings.targetDuration)),
-  );
-  out.gauge("workers", "Number of workers known by scheduler", ...workerStates(ctx));
-  out.counter("workers_added", "Total number of workers added", one(state.workersAdded));
-  out.counter("workers_removed", "Total number of workers removed", one(state.workersRemoved));
-  out.counter("gc_collection_seconds", "Total time spent on garbage collection", one(process_.gcSeconds));
-  out.counter("last_time", "SystemMonitor last time", one(ctx.now()));
-  writeTasks(ctx, out);
-  out.gauge(
-    "tick_duration_maximum_seconds",
-    "Maximum tick duration observed since Prometheus last scraped metrics",
-    one(process_.delay),
+  out.gauge(`${prefix}clients`, "Number of clients connected", state.clients.size - 1);
+  out.counter(
+    `${prefix}client_connections_added`,
+    "Total number of client connections that were opened",
+    state.clientsAdded,
   );
   out.counter(
-    "tick_count",
-    "Total number of ticks observed since the server started",
-    one(Math.floor(performance.now() / 20)),
+    `${prefix}client_connections_removed`,
+    "Total number of client connections that were closed",
+    state.clientsRemoved,
   );
-  const memory = process.memoryUsage.rss();
-  const cpu = process.cpuUsage();
-  out.process("gauge", "process_resident_memory_bytes", "Resident memory size in bytes.", memory);
-  out.process(
-    "gauge",
-    "process_start_time_seconds",
-    "Start time of the process since unix epoch in seconds.",
-    performance.timeOrigin / 1000,
+  out.gauge(
+    `${prefix}desired_workers`,
+    "Number of workers that the tasks could make use of",
+    adaptiveTarget(state, ctx.settings.targetDuration),
   );
-  out.process(
-    "counter",
-    "process_cpu_seconds_total",
-    "Total user and system CPU time spent in seconds.",
-    (cpu.user + cpu.system) / 1e6,
-  );
+  out.gauge(`${prefix}workers`, "Number of workers by state", workerStates(ctx));
+  out.counter(`${prefix}workers_added`, "Total number of workers that joined", state.workersAdded);
+  out.counter(`${prefix}workers_removed`, "Total number of workers that left", state.workersRemoved);
 }
 
-function workerStates(ctx: SchedulerContext): Sample[] {
-  const { state } = ctx.core;
-  const counts = { idle: 0, partially_saturated: 0, saturated: 0, paused: 0, retiring: 0 };
-  for (const ws of state.workers.values()) {
-    if (ws.status === "paused") counts.paused++;
-    else if (ws.status === "closing_gracefully") counts.retiring++;
-    else if (state.idle.has(ws)) counts.idle++;
-    else if (state.saturated.has(ws)) counts.saturated++;
-    else if (ws.status === "running") counts.partially_saturated++;
-  }
+/** As SchedulerMetricCollector counts them; a worker that is neither running nor paused counts as retiring. */
+function workerStates({ core: { state } }: SchedulerContext): Sample[] {
+  let paused = 0;
+  for (const ws of state.workers.values()) if (ws.status === "paused") paused++;
+  const running = state.running.size;
+  const counts = {
+    idle: state.idle.size,
+    partially_saturated: running - state.idle.size - state.saturated.size,
+    saturated: state.saturated.size,
+    paused,
+    retiring: state.workers.size - paused - running,
+  };
   return Object.entries(counts).map(([name, count]): Sample => [{ state: name }, count]);
 }
 
-function writeTasks(ctx: SchedulerContext, out: MetricsText): void {
-  const { state } = ctx.core;
+function writeTasks({ core: { state } }: SchedulerContext, out: MetricsText, prefix: string): void {
   const counts = TASK_STATES.map(() => 0);
-  const [suspicious, compute, transfer, output, states]: Sample[][] = [[], [], [], [], []];
-  let forgotten = 0;
-  for (const prefix of state.taskPrefixes.values()) {
-    const labels = { task_prefix_name: prefix.name };
-    prefix.states.forEach((count, code) => {
+  const suspicious: Sample[] = [];
+  const compute: Sample[] = [];
+  const transfer: Sample[] = [];
+  const output: Sample[] = [];
+  const states: Sample[] = [];
+  for (const tp of state.taskPrefixes.values()) {
+    const labels = { task_prefix_name: tp.name };
+    tp.states.forEach((count, code) => {
       counts[code] = (counts[code] ?? 0) + count;
     });
-    suspicious?.push([labels, prefix.suspicious]);
-    compute?.push([labels, (prefix.allDurationsUs.get("compute") ?? 0) / 1e6]);
-    transfer?.push([labels, (prefix.allDurationsUs.get("transfer") ?? 0) / 1e6]);
-    output?.push([labels, prefix.nbytesTotal]);
-    prefix.stateCounts.forEach((count, code) => {
-      const name = TASK_STATES[code];
-      if (name === "forgotten") forgotten += count;
-      if (name !== undefined) states?.push([{ ...labels, state: name }, count]);
-    });
+    suspicious.push([labels, tp.suspicious]);
+    compute.push([labels, (tp.allDurationsUs.get("compute") ?? 0) / 1e6]);
+    transfer.push([labels, (tp.allDurationsUs.get("transfer") ?? 0) / 1e6]);
+    output.push([labels, tp.nbytesTotal]);
+    TASK_STATES.forEach((name, code) => states.push([{ ...labels, state: name }, tp.stateCounts[code] ?? 0]));
   }
-  const shown = TASK_STATES.map((name, code): Sample => [{ state: name }, counts[code] ?? 0]).filter(
-    ([labels]) => labels["state"] !== "forgotten",
+  out.counter(`${prefix}tasks_suspicious`, "Total number of times a task's worker died under it", suspicious);
+  const forgotten = TASK_STATES.indexOf("forgotten");
+  out.counter(
+    `${prefix}tasks_forgotten`,
+    "Total number of tasks that were done and let go of; groups of which nothing is left are not counted",
+    counts[forgotten] ?? 0,
   );
-  out.gauge("tasks", "Number of tasks known by scheduler", ...shown);
-  out.counter("tasks_forgotten", "Total number of processed tasks no longer in memory", [{}, forgotten]);
-  out.gauge("task_groups", "Number of task groups known by scheduler", [{}, state.taskGroups.size]);
-  out.counter("tasks_suspicious", "Total number of times a task has been marked suspicious", ...(suspicious ?? []));
-  out.counter("tasks_compute_seconds", "Total amount of compute time spent in each prefix", ...(compute ?? []));
-  out.counter("tasks_transfer_seconds", "Total amount of transfer time spent in each prefix", ...(transfer ?? []));
-  out.gauge("tasks_output_bytes", "Current size of in memory tasks, broken down by task prefix", ...(output ?? []));
-  out.counter("prefix_state_totals", "Accumulated count of task prefix in each state", ...(states ?? []));
+  const shown = TASK_STATES.map((name, code): Sample => [{ state: name }, counts[code] ?? 0]);
+  out.gauge(
+    `${prefix}tasks`,
+    "Number of tasks by state",
+    shown.filter((_, code) => code !== forgotten),
+  );
+  out.gauge(`${prefix}task_groups`, "Number of task groups", state.taskGroups.size);
+  out.counter(`${prefix}tasks_compute_seconds`, "Total time of computing, by prefix", compute);
+  out.counter(`${prefix}tasks_transfer_seconds`, "Total time of transfers, by prefix", transfer);
+  out.gauge(`${prefix}tasks_output_bytes`, "Size of the results in memory, each counted once, by prefix", output);
+  out.counter(`${prefix}prefix_state_totals`, "Total number of times a task came into a state, by prefix", states);
+}
+
+function writeLoop(out: MetricsText, prefix: string): void {
+  const loop = EventLoopMeter.get();
+  out.counter(`${prefix}gc_collection_seconds`, "Total time of collecting garbage", loop.gcSeconds);
+  out.counter(`${prefix}last_time`, "Time of the last measurement, of a clock that never goes back", monotonic());
+  out.gauge(
+    `${prefix}tick_duration_maximum_seconds`,
+    "The longest turn of the event loop since the last scrape",
+    loop.takeMaxTickS(),
+  );
+  out.counter(`${prefix}tick_count`, "Total number of ticks of the event loop", loop.tickCount);
+}
+
+function monotonic(): number {
+  return performance.now() / 1000;
+}
+
+function writeSemaphores(ctx: SchedulerContext, out: MetricsText): void {
+  const semaphores = ctx.extensions.find((extension) => extension instanceof Semaphores);
+  if (semaphores === undefined) return;
+  const prefix = metricsPrefix(ctx.settings.prometheusNamespace, "semaphore");
+  const known = [...semaphores.values()].map(({ name, leases, maxLeases }) => ({
+    labels: { name },
+    leases,
+    maxLeases,
+    metrics: semaphores.metrics.get(name),
+  }));
+  const samples = (value: (one: (typeof known)[number]) => number): Sample[] =>
+    known.map((one): Sample => [one.labels, value(one)]);
+  out.gauge(
+    `${prefix}max_leases`,
+    "Leases of a semaphore at most",
+    samples((one) => one.maxLeases),
+  );
+  out.gauge(
+    `${prefix}active_leases`,
+    "Leases of a semaphore in use",
+    samples((one) => one.leases),
+  );
+  out.gauge(
+    `${prefix}pending_leases`,
+    "Leases of a semaphore that are waited for",
+    samples((one) => one.metrics?.pending ?? 0),
+  );
+  out.counter(
+    `${prefix}acquire`,
+    "Total number of leases given",
+    samples((one) => one.metrics?.acquireTotal ?? 0),
+  );
+  out.counter(
+    `${prefix}release`,
+    "Total number of leases given back; those of a closed semaphore are not",
+    samples((one) => one.metrics?.releaseTotal ?? 0),
+  );
+  out.gauge(
+    `${prefix}average_pending_lease_time_s`,
+    "Moving average of the time that a lease was waited for on the scheduler",
+    samples((one) => one.metrics?.averagePendingLeaseTime ?? 0),
+  );
+}
+
+function writeStealing(ctx: SchedulerContext, out: MetricsText): void {
+  const stealing = ctx.core.stealing instanceof WorkStealing ? ctx.core.stealing : undefined;
+  const prefix = metricsPrefix(ctx.settings.prometheusNamespace, "stealing");
+  const samples = (values: readonly number[] | undefined): Sample[] =>
+    COST_MULTIPLIERS.map((multiplier, level): Sample => {
+      // Python spells the first ones as floats: 1.0, 1.03125, …, 1.5, 2, 3.
+      const label = level === 0 ? "1.0" : String(multiplier);
+      return [{ cost_multiplier: label }, values?.[level] ?? 0];
+    });
+  out.counter(
+    `${prefix}request_count`,
+    "Total number of requests to steal, by cost multiplier",
+    samples(stealing?.requestCount),
+  );
+  out.counter(
+    `${prefix}request_cost`,
+    "Total cost of requests to steal, by cost multiplier",
+    samples(stealing?.requestCost),
+  );
+}
+
+/** Of the graph host. */
+function pythonVersion(ctx: SchedulerContext): string | undefined {
+  const versions = ctx.versionsNow();
+  const host = versions instanceof Map ? (versions.get("host") as unknown) : undefined;
+  const python = host instanceof Map ? (host.get("python") as unknown) : undefined;
+  return typeof python === "string" ? python : undefined;
 }

@@ -1,44 +1,32 @@
-/** Replies. HTML of the plain pages is valid XML, has relative links only and loads nothing from elsewhere. */
-import type { HttpReply } from "./server.ts";
+/** What the pages of the scheduler have in common. */
+import { formatKey, type Key, link } from "@dask-ts/protocol";
 
-const STYLE =
-  "body{font:14px/1.5 system-ui,sans-serif;margin:2rem;color:#1b1b1f}table{border-collapse:collapse}" +
-  "td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;text-align:left}nav a{margin-right:1rem}" +
-  "pre{background:#f5f5f7;padding:1rem;overflow:auto}";
+/** Paths below the prefix, and what the links to them say. */
+export const NAVIGATION: readonly (readonly [path: string, text: string])[] = [
+  ["status", "Status"],
+  ["info/main/workers.html", "Workers"],
+  ["info/main/exceptions.html", "Exceptions"],
+  ["info/main/logs.html", "Logs"],
+  ["json/index.html", "JSON"],
+  ["metrics", "Metrics"],
+];
 
-/** Text as it stands in HTML and in attributes. */
-export function escapeHtml(text: string): string {
-  return (
-    text
-      .replaceAll("&", "&amp;")
-      .replaceAll("<", "&lt;")
-      .replaceAll(">", "&gt;")
-      .replaceAll('"', "&quot;")
-      // XML has no way to write these.
-      .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd]/gu, "\ufffd")
-  );
+/** @param up from the page to the prefix: `../../` */
+export function taskLink(key: Key, up: string): string {
+  const text = formatKey(key);
+  return link(`${up}info/task/${encodeURIComponent(text)}.html`, text);
 }
 
-/** @param body markup, escaped by the caller */
-export function page(title: string, body: string, navigation = ""): HttpReply {
-  const head = `<head><meta charset="utf-8"/><title>${escapeHtml(title)}</title><style>${STYLE}</style></head>`;
-  return {
-    type: "text/html; charset=UTF-8",
-    body: `<!DOCTYPE html>\n<html lang="en">${head}<body>${navigation}<h1>${escapeHtml(title)}</h1>${body}</body></html>\n`,
-  };
+export function workerLink(address: string, up: string): string {
+  return link(`${up}info/worker/${encodeURIComponent(address)}.html`, address);
 }
 
-/** Cells are markup, escaped by the caller. */
-export function table(columns: readonly string[], rows: readonly (readonly string[])[]): string {
-  const head = columns.map((name) => `<th>${escapeHtml(name)}</th>`).join("");
-  const body = rows.map((cells) => `<tr>${cells.map((cell) => `<td>${cell}</td>`).join("")}</tr>`).join("");
-  return `<table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table>`;
-}
-
-export function link(href: string, text: string): string {
-  return `<a href="${escapeHtml(href)}">${escapeHtml(text)}</a>`;
-}
-
-export function json(value: unknown, status = 200): HttpReply {
-  return { status, type: "application/json", body: JSON.stringify(value) };
+/** Seconds as people read them (dask.utils.format_time). */
+export function formatSeconds(seconds: number): string {
+  if (seconds > 2 * 86_400) return `${Math.floor(seconds / 86_400)}d ${Math.floor((seconds % 86_400) / 3600)}h`;
+  if (seconds > 2 * 3600) return `${Math.floor(seconds / 3600)}h ${Math.floor((seconds % 3600) / 60)}m`;
+  if (seconds > 10 * 60) return `${Math.floor(seconds / 60)}m ${Math.floor(seconds % 60)}s`;
+  if (seconds >= 1) return `${seconds.toFixed(2)} s`;
+  if (seconds >= 1e-3) return `${(seconds * 1e3).toFixed(2)} ms`;
+  return `${(seconds * 1e6).toFixed(2)} us`;
 }

@@ -1,54 +1,56 @@
 /** The scheduler's routes, by the part of stock's configuration that installs each (`scheduler.http.routes`). */
+import { type HttpReply, type HttpRoute, jsonReply, staticRoutes } from "@dask-ts/protocol";
 import type { SchedulerContext } from "../server/context.ts";
 import { apiRoutes } from "./api.ts";
+import { eventStreamRoutes } from "./event-stream.ts";
 import { infoRoutes } from "./info.ts";
 import { jsonRoutes } from "./json.ts";
 import { metricsRoutes } from "./metrics.ts";
-import { json } from "./page.ts";
-import type { HttpOptions, Route } from "./server.ts";
-import { statusRoutes } from "./status.ts";
+import { pageRoutes } from "./pages.ts";
+import { proxyRoutes } from "./proxy.ts";
+import type { RouteOptions } from "./server.ts";
 
 /** Python module names in the configuration stand for these. */
-const GROUPS: { readonly [module: string]: (ctx: SchedulerContext) => Route[] } = {
+const GROUPS: { readonly [module: string]: (ctx: SchedulerContext, options: RouteOptions) => HttpRoute[] } = {
   "distributed.http.health": healthRoutes,
   "distributed.http.scheduler.prometheus": metricsRoutes,
-  "distributed.http.scheduler.info": infoRoutes,
+  "distributed.http.scheduler.info": (ctx) => [...infoRoutes(ctx), ...eventStreamRoutes(ctx)],
   "distributed.http.scheduler.json": jsonRoutes,
   "distributed.http.scheduler.api": apiRoutes,
+  "distributed.http.proxy": proxyRoutes,
+  "distributed.http.statics": staticRoutes,
 };
 
-export function schedulerRoutes(ctx: SchedulerContext, options: HttpOptions): Route[] {
-  const routes: Route[] = [];
-  for (const [module, make] of Object.entries(GROUPS)) {
-    if (ctx.settings.httpRoutes.includes(module)) routes.push(...make(ctx));
+export function schedulerRoutes(ctx: SchedulerContext, options: RouteOptions): HttpRoute[] {
+  const routes: HttpRoute[] = [];
+  for (const module of new Set(ctx.settings.httpRoutes)) {
+    const make = GROUPS[module];
+    if (make !== undefined) routes.push(...make(ctx, options));
+    else ctx.log.warning(`scheduler.http.routes names ${module}, a Python module that this server cannot serve`);
   }
-  if (options.dashboard) routes.push(...statusRoutes(ctx));
-  routes.push({
-    path: /^sitemap\.json$/,
-    handle: () => json({ paths: routes.map((route) => sitePath(route.path)).sort() }),
-  });
+  routes.push(...pageRoutes(ctx, options));
+  routes.push({ path: "sitemap.json", handle: () => siteMap(routes) });
   return routes;
 }
 
-function healthRoutes(ctx: SchedulerContext): Route[] {
+/** The paths of all routes, stars where they vary (distributed.http.routing.DirectoryHandler). */
+function siteMap(routes: readonly HttpRoute[]): HttpReply {
+  return jsonReply({ paths: [...new Set(routes.map(({ path }) => `/${path}`))].sort() });
+}
+
+function healthRoutes(ctx: SchedulerContext): HttpRoute[] {
+  const ok = (): HttpReply => ({ body: "ok" });
   return [
-    { path: /^health$/, handle: () => ({ body: "ok" }) },
-    { path: /^livez$/, handle: () => ({ body: "ok" }) },
+    { path: "health", handle: ok },
+    { path: "livez", handle: ok },
     {
-      path: /^readyz$/,
+      path: "readyz",
       handle: () => {
         const reasons: string[] = [];
         if (ctx.status !== "running") reasons.push(`the scheduler is ${ctx.status}`);
         if (ctx.versionsNow() === null) reasons.push("the graph host is not up yet");
-        return reasons.length === 0 ? { body: "ok" } : { status: 503, body: `${reasons.join("\n")}\n` };
+        return reasons.length === 0 ? ok() : { status: 503, body: `${reasons.join("\n")}\n` };
       },
     },
   ];
-}
-
-function sitePath(path: RegExp): string {
-  return `/${path.source
-    .replace(/^\^|\$$/g, "")
-    .replaceAll("\\", "")
-    .replaceAll("(.+)", "*")}`;
 }

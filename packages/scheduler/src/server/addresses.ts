@@ -1,37 +1,35 @@
 /** Where the scheduler listens, by its options. */
 import { addressFromUserArgs, getAddressHost } from "@dask-ts/protocol";
 import type { SchedulerOptions } from "./options.ts";
-import type { SchedulerSettings } from "./settings.ts";
 
 export const DEFAULT_PORT = 8786;
 
 /** distributed.comm.addressing.addresses_from_user_args */
 export function startAddresses(
-  options: SchedulerOptions,
-  settings: SchedulerSettings,
+  options: Pick<SchedulerOptions, "host" | "port" | "interface" | "protocol">,
+  defaultScheme: string,
   requireEncryption: boolean,
 ): string[] {
-  const hosts = listOf(options.host);
-  const ports = listOf(options.port);
-  const interfaces = listOf(options.interface);
-  const protocols = listOf(options.protocol);
-  const n = Math.max(hosts.length, ports.length, interfaces.length, protocols.length);
+  const { host, port, interface: networkInterface, protocol } = options;
+  // Lists go together, as far as the shortest one; what is no list goes with each element.
+  const lengths = [host, port, networkInterface, protocol].filter(Array.isArray).map((list) => list.length);
+  const n = lengths.length === 0 ? 1 : Math.min(...lengths);
   return Array.from({ length: n }, (_, i) =>
     addressFromUserArgs({
-      host: hosts[i] ?? (hosts.length === 1 ? hosts[0] : null),
-      port: ports[i] ?? (ports.length === 1 ? ports[0] : null),
-      interface: interfaces[i] ?? (interfaces.length === 1 ? interfaces[0] : null),
-      protocol: protocols[i] ?? (protocols.length === 1 ? protocols[0] : null),
+      host: at(host, i),
+      port: at(port, i),
+      interface: at(networkInterface, i),
+      protocol: at(protocol, i),
       requireEncryption,
       defaultPort: DEFAULT_PORT,
-      defaultScheme: settings.defaultScheme,
+      defaultScheme,
     }),
   );
 }
 
-function listOf<T>(value: T | readonly T[] | null | undefined): readonly (T | null)[] {
-  if (value === null || value === undefined) return [null];
-  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+function at<T>(value: T | readonly T[] | null | undefined, i: number): T | null {
+  if (value === null || value === undefined) return null;
+  return Array.isArray(value) ? ((value as readonly T[])[i] ?? null) : (value as T);
 }
 
 /** Host of the contact address, where one is given. */

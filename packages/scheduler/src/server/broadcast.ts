@@ -37,11 +37,11 @@ export async function broadcast(ctx: SchedulerContext, request: BroadcastRequest
   const { op, ...fields } = request.msg;
   if (typeof op !== "string") throw new TypeError("a broadcast message needs an 'op'");
   const sent: Message = { ...fields, close: !ctx.settings.reuseBroadcastComm };
-  if (request.serializers !== undefined && request.serializers !== null) sent["serializers"] = request.serializers;
+  const options = { serializers: namesOf(request.serializers) };
   const replies = await Promise.all(
     addressed.map(async ([worker, address]): Promise<[Value, Value] | undefined> => {
       try {
-        return [worker, await ctx.pool.call(address, op, sent)];
+        return [worker, await ctx.pool.call(address, op, sent, options)];
       } catch (error) {
         ctx.log.error(`broadcast to ${address} failed: ${errorText(error)}`);
         switch (onError) {
@@ -78,6 +78,10 @@ function targets(ctx: SchedulerContext, request: BroadcastRequest): string[] {
         : [];
   for (const host of hosts ?? []) list.push(...(state.hostInfo.get(host)?.addresses ?? []));
   return list;
+}
+
+function namesOf(serializers: Value | undefined): readonly string[] | undefined {
+  return Array.isArray(serializers) ? serializers.map(String) : undefined;
 }
 
 function errorText(error: unknown): string {

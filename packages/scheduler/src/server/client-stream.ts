@@ -1,4 +1,5 @@
 /** Clients: `register-client` and the stream that it opens (Scheduler.add_client, wire-protocol.md §13.1, §16). */
+import { setImmediate as immediate } from "node:timers/promises";
 import {
   type Comm,
   CommClosedError,
@@ -32,6 +33,7 @@ function registerClient(ctx: SchedulerContext): RpcHandler {
     comm.send([{ op: "stream-start", warning, error: "" }]);
     const send = ctx.streams.addClient(client, comm);
     ctx.apply((core, now) => core.addClient(client, now, versions));
+    ctx.pluginHost.events.addClient(client);
     comm.onClose((error) => {
       if (ctx.streams.clients.get(client) === send) {
         ctx.streams.clients.delete(client);
@@ -48,7 +50,10 @@ function registerClient(ctx: SchedulerContext): RpcHandler {
   };
 }
 
-/** Takes the batches of one client, in order. Only `update-graph` makes it wait. */
+/** A batch that takes longer lets others have their turn, milliseconds. */
+const BATCH_SLICE_MS = 10;
+
+/** Takes the batches of one client, in order. Only `update-graph` and batches of very many messages make it wait. */
 function clientListener(
   ctx: SchedulerContext,
   client: string,
@@ -60,7 +65,7 @@ function clientListener(
     if (typeof op !== "string") throw new ProtocolError(`a stream message of ${client} without 'op'`);
     switch (op) {
       case "update-graph":
-        return onUpdateGraph(ctx, client, message);
+        return ctx.measures.graph(() => onUpdateGraph(ctx, client, message));
       case "subscribe-topic":
         ctx.broker.subscribe(stringField(message, "topic"), clientOf(message, client));
         return undefined;
@@ -76,6 +81,7 @@ function clientListener(
     }
     const extension = extensionOps.get(op);
     if (extension !== undefined) extension(clientOf(message, client), message);
+    else if (ctx.pluginHost.hasStreamHandler(op)) ctx.pluginHost.streamMessage(op, { client }, message);
     // A field `client` wins over the stream's own: fire-and-forget is released and desired this way.
     else ctx.core.clientMessage(clientOf(message, client), message, ctx.now());
     return undefined;
@@ -85,7 +91,9 @@ function clientListener(
     let at = 0;
     const run = (): Promise<void> | undefined =>
       ctx.apply(() => {
+        const until = performance.now() + BATCH_SLICE_MS;
         while (at < messages.length && !comm.closed) {
+          if (at % 64 === 63 && performance.now() > until) return immediate();
           const message = messages[at++] as Value;
           if (message === "OK") return undefined;
           if (!isMessage(message)) throw new ProtocolError(`a stream message of ${client} that is no map`);
@@ -95,7 +103,10 @@ function clientListener(
         return undefined;
       });
     return logged(ctx, client, () => {
+      const start = performance.now();
       const waiting = run();
+      // A batch that waits for a graph is as long as that; graphs have a measure of their own.
+      if (waiting === undefined) ctx.measures.clientBatch.observe((performance.now() - start) / 1000);
       return waiting === undefined ? undefined : finish(waiting);
     });
     async function finish(first: Promise<void>): Promise<void> {
@@ -104,16 +115,29 @@ function clientListener(
   };
 }
 
-/** Scheduler.remove_client; once per registration. */
+/** Keys that a leaving client lets go of in one event: about 20 ms. */
+const RELEASED_AT_ONCE = 2_000;
+
+/** Scheduler.remove_client; once per registration. A client of very many keys leaves in steps, others in between. */
 function removeClient(ctx: SchedulerContext, client: string): void {
-  if (!ctx.core.state.clients.has(client)) return;
+  const leaving = ctx.core.state.clients.get(client);
+  if (leaving === undefined) return;
   if (ctx.status === "running") ctx.log.info(`Remove client ${client}`);
-  ctx.apply((core, now) => core.removeClient(client, now));
-  ctx.broker.removeSubscriber(client);
-  for (const extension of ctx.extensions) extension.onRemoveClient?.(client);
-  ctx.after(ctx.settings.eventsCleanupDelayMs, () => {
-    if (!ctx.core.state.clients.has(client)) ctx.broker.truncate(client);
-  });
+  const step = (): void => {
+    // Registered again in the meantime: its keys are the new registration's.
+    if (ctx.core.state.clients.get(client) !== leaving) return;
+    if (ctx.apply((core, now) => core.releaseWanted(client, RELEASED_AT_ONCE, now))) {
+      setImmediate(step);
+      return;
+    }
+    ctx.apply((core, now) => core.removeClient(client, now));
+    ctx.broker.removeSubscriber(client);
+    for (const extension of ctx.extensions) extension.onRemoveClient?.(client);
+    ctx.after(ctx.settings.eventsCleanupDelayMs, () => {
+      if (!ctx.core.state.clients.has(client)) ctx.broker.truncate(client);
+    });
+  };
+  step();
 }
 
 function clientOf(message: Message, client: string): string {

@@ -2,8 +2,10 @@
 import type { Config, ConnectionPool, Logger, LogRing, Message, RpcHandler, Value } from "@dask-ts/protocol";
 import type { SchedulerCore } from "../core/scheduler-core.ts";
 import type { GraphHostPool } from "../graph-host/graph-host-pool.ts";
+import type { PluginHost } from "../plugin-host/plugin-host.ts";
 import type { EventBroker } from "./events.ts";
 import type { Identity } from "./identity.ts";
+import type { Measures } from "./measures.ts";
 import type { SchedulerSettings } from "./settings.ts";
 import type { PeerStreams } from "./streams.ts";
 import type { WorkerVersions } from "./versions.ts";
@@ -18,7 +20,10 @@ export interface SchedulerContext {
   readonly pool: ConnectionPool;
   readonly streams: PeerStreams;
   readonly broker: EventBroker;
+  readonly measures: Measures;
   readonly plugins: StoredPlugins;
+  /** Where user code of the scheduler runs; its process starts when it is needed. */
+  readonly pluginHost: PluginHost;
   readonly workerVersions: WorkerVersions;
   readonly extensions: readonly SchedulerExtension[];
   readonly status: "init" | "running" | "closing" | "closed";

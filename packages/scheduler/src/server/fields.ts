@@ -1,5 +1,5 @@
 /** Reading the fields of requests: each function gives the typed value or a TypeError that names field and op's fault. */
-import { asNumber, isKey, isMessage, type Key, type Message, type Value } from "@dask-ts/protocol";
+import { asNumber, ClosedSet, isKey, isMessage, type Key, type Message, type Value } from "@dask-ts/protocol";
 
 /** A field that must be a str. */
 export function stringField(fields: Message, name: string): string {
@@ -50,7 +50,7 @@ export function optionalList(fields: Message, name: string): readonly Value[] | 
   const value = fields[name];
   if (value === undefined || value === null) return null;
   if (Array.isArray(value)) return value;
-  if (value instanceof Set) return [...(value as ReadonlySet<Value>)];
+  if (value instanceof Set || value instanceof ClosedSet) return [...(value as Iterable<Value>)];
   // A dict where keys are wanted, as Python iterates it.
   if (value instanceof Map) return [...(value as ReadonlyMap<Value, Value>).keys()];
   throw bad(name, "a list", value);

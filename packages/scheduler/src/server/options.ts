@@ -1,5 +1,5 @@
 /** What a scheduler can be told when it starts. */
-import type { Config, LogSink, TlsSettings } from "@dask-ts/protocol";
+import type { Config, LogSink, Security } from "@dask-ts/protocol";
 import type { SchedulerExtension } from "./context.ts";
 
 /** What the command line, or an embedder, says. What is left out comes from the configuration, then from Dask. */
@@ -9,10 +9,11 @@ export interface SchedulerOptions {
   /** Default 8786; 0 takes a free one. */
   readonly port?: number | readonly number[] | null | undefined;
   readonly interface?: string | readonly (string | null)[] | null | undefined;
-  /** `tcp`, `tls`; default from `distributed.comm.default-scheme`. */
+  /** `tcp`, `tls`, `ws`, `wss`; default from `distributed.comm.default-scheme`. */
   readonly protocol?: string | readonly (string | null)[] | null | undefined;
   readonly contactAddress?: string | null | undefined;
-  readonly tls?: TlsSettings | undefined;
+  /** TLS, timeouts and limits of comms; default from the configuration. */
+  readonly security?: Security | undefined;
   /** `:8787`, `host:port`; null for no HTTP server at all. */
   readonly dashboardAddress?: string | null | undefined;
   /** False leaves out `/`, `/status` and the other pages for people. */
@@ -28,6 +29,10 @@ export interface SchedulerOptions {
   readonly config?: Config | undefined;
   /** The interpreter of the graph host; default as `findPython`. */
   readonly python?: string | undefined;
+  /** Preload modules: names, files, URLs or texts; default `distributed.scheduler.preload`. */
+  readonly preload?: readonly string[] | undefined;
+  /** Arguments for their click commands; default `distributed.scheduler.preload-argv`. */
+  readonly preloadArgv?: readonly string[] | undefined;
   /** Graph hosts; default 1. */
   readonly graphHosts?: number | undefined;
   readonly log?: LogSink | undefined;

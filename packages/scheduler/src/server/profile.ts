@@ -1,5 +1,6 @@
-/** Merging what the workers' profilers saw (distributed.profile.merge, Scheduler.get_profile_metadata). */
-import { asNumber, float, keyId, type Value } from "@dask-ts/protocol";
+/** Asking for what the workers' profilers saw, and merging it (Scheduler.get_profile, distributed.profile.merge). */
+import { asNumber, float, keyId, type Message, type Value } from "@dask-ts/protocol";
+import type { SchedulerContext } from "./context.ts";
 
 export type Profile = ReadonlyMap<Value, Value> | { readonly [field: string]: Value | undefined };
 
@@ -49,6 +50,61 @@ function get(profile: Profile, field: string): Value | undefined {
   return profile instanceof Map
     ? (profile as ReadonlyMap<Value, Value>).get(field)
     : (profile as { readonly [field: string]: Value | undefined })[field];
+}
+
+export interface ProfileRequest {
+  /** Addresses; default all workers. */
+  readonly workers?: readonly string[];
+  /** Seconds. */
+  readonly start?: Value;
+  readonly stop?: Value;
+  /** Samples of tasks with this prefix only. */
+  readonly key?: Value;
+  /** The worker's event loop instead of its tasks. */
+  readonly server?: boolean;
+  /** Workers that take longer are left out. */
+  readonly timeoutMs?: number;
+}
+
+/** Profiles by worker; those that do not answer are left out. */
+export async function workerProfiles(ctx: SchedulerContext, request: ProfileRequest): Promise<Map<string, Profile>> {
+  const { start = null, stop = null, key = null, server = false } = request;
+  const fields: Message = { start, stop, key, server };
+  const answers = await answersOf(ctx, request.workers, "profile", fields, request.timeoutMs);
+  return answers as ReadonlyMap<string, Value> as Map<string, Profile>;
+}
+
+/** One profile of several workers. */
+export async function collectProfile(ctx: SchedulerContext, request: ProfileRequest): Promise<Map<Value, Value>> {
+  return mergeProfiles([...(await workerProfiles(ctx, request)).values()]);
+}
+
+/** Scheduler.get_profile_metadata. */
+export async function collectProfileMetadata(
+  ctx: SchedulerContext,
+  request: { readonly workers: readonly string[]; readonly start: Value; readonly stop: Value },
+): Promise<Value> {
+  const { start, stop } = request;
+  const answers = await answersOf(ctx, request.workers, "profile_metadata", { start, stop });
+  return mergeProfileMetadata([...answers.values()], ctx.settings.profileCycle);
+}
+
+/** Answers by worker, in the order of the workers, of those that gave one. */
+async function answersOf(
+  ctx: SchedulerContext,
+  workers: readonly string[] = [...ctx.core.state.workers.keys()],
+  op: string,
+  fields: Message,
+  timeoutMs?: number,
+): Promise<Map<string, Value>> {
+  const calls = workers.map((address) => ctx.pool.call(address, op, fields, { timeoutMs }));
+  const results = await Promise.allSettled(calls);
+  const answers = new Map<string, Value>();
+  workers.forEach((address, i) => {
+    const result = results[i];
+    if (result?.status === "fulfilled") answers.set(address, result.value);
+  });
+  return answers;
 }
 
 type Pair = readonly [time: Value, value: Value];

@@ -84,9 +84,16 @@ export class Progress {
 
   async #groupsOf(tasks: readonly TaskState[]): Promise<Map<TaskState, Value>> {
     const by = this.#groupBy;
-    if (typeof by !== "function") return new Map(tasks.map((ts) => [ts, groupName(ts, by)]));
+    if (typeof by !== "function") return new Map(tasks.map((ts) => [ts, this.#groupName(ts, by)]));
     const names = await by(tasks.map((ts) => ts.key));
     return new Map(tasks.map((ts, i) => [ts, names[i] ?? null]));
+  }
+
+  #groupName(ts: TaskState, by: "prefix" | "spans" | null): Value {
+    if (by !== "spans") return by === "prefix" ? ts.prefix.name : null;
+    const { spanId } = ts.group;
+    // Scattered data belongs to no span.
+    return [spanId === null ? "" : (this.#core.spans?.labelOf(spanId) ?? spanId), spanId];
   }
 
   readonly #onTransition: TransitionListener = (ts, start, finish) => {
@@ -109,11 +116,6 @@ export class Progress {
     this.#status = "error";
     this.#failure = { exception: ts.error?.exception ?? null, key: ts.key as Value };
   }
-}
-
-function groupName(ts: TaskState, by: "prefix" | "spans" | null): Value {
-  if (by === "spans") return [ts.group.spanId ?? "", ts.group.spanId];
-  return by === "prefix" ? ts.prefix.name : null;
 }
 
 /** All tasks that must be computed for these to finish; with `complete` also those that are finished. */

@@ -39,7 +39,7 @@ async function move(ctx: SchedulerContext, moves: readonly RebalanceMove[], stim
   const toRecipients = new Map<string, Map<Key, string[]>>();
   for (const { sender, recipient, task } of moves) {
     const wanted = toRecipients.get(recipient.address) ?? new Map<Key, string[]>();
-    toRecipients.set(recipient.address, wanted.set(task.key, [sender.address]));
+    toRecipients.set(recipient.address, wanted.set(task.key, [...(wanted.get(task.key) ?? []), sender.address]));
   }
   const failures = new Map<string, Set<string>>();
   await Promise.all(

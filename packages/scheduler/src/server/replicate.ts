@@ -1,8 +1,9 @@
 /** Scheduler.replicate: copies of data on n workers, by rounds in which holders serve several others each. */
-import { type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
+import { formatKey, type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
 import type { TaskState } from "../core/task-state.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "./context.ts";
+import { pythonError } from "./exceptions.ts";
 import { deleteWorkerData, gatherOnWorker } from "./peer-calls.ts";
 
 export interface ReplicateRequest {
@@ -17,7 +18,10 @@ export interface ReplicateRequest {
   readonly stimulusId: string;
 }
 
-/** @returns null, or `partial-fail` with the keys of which there is no data. @throws {RangeError} where n is 0. */
+/**
+ * @returns null, or `partial-fail` with the keys of which there is no data.
+ * @throws {RangeError} where n is 0; {PythonError} KeyError for unknown keys and workers.
+ */
 export async function replicate(ctx: SchedulerContext, request: ReplicateRequest): Promise<Message | null> {
   const workers = targets(ctx, request.workers);
   const n = request.n === null ? workers.size : Math.min(request.n, workers.size);
@@ -26,7 +30,8 @@ export async function replicate(ctx: SchedulerContext, request: ReplicateRequest
   const missing: Value[] = [];
   for (const key of request.keys) {
     const ts = ctx.core.state.taskOf(key);
-    if (ts === undefined || ts.whoHas.size === 0) missing.push(key);
+    if (ts === undefined) throw pythonError("KeyError", typeof key === "string" ? key : formatKey(key));
+    if (ts.whoHas.size === 0) missing.push(key);
     else tasks.set(ts.id, ts);
   }
   if (missing.length > 0) return { status: "partial-fail", keys: missing };
@@ -46,8 +51,12 @@ export async function replicate(ctx: SchedulerContext, request: ReplicateRequest
 
 function targets(ctx: SchedulerContext, addresses: readonly string[] | null): Set<WorkerState> {
   const { state } = ctx.core;
-  const all =
-    addresses === null ? [...state.running] : addresses.flatMap((address) => state.workers.get(address) ?? []);
+  if (addresses === null) return new Set(state.running);
+  const all = addresses.map((address) => {
+    const ws = state.workers.get(address);
+    if (ws === undefined) throw pythonError("KeyError", address);
+    return ws;
+  });
   return new Set(all.filter((ws) => ws.status === "running"));
 }
 

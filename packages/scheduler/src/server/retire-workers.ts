@@ -1,13 +1,13 @@
 /**
- * Scheduler.retire_workers: the workers take no more tasks, data that only they hold is copied to others, then they are
- * let go.
+ * Scheduler.retire_workers: the workers take no more tasks, the active memory manager copies data that only they hold
+ * to others, then they are let go.
  */
-import { type Key, keyId, type Value } from "@dask-ts/protocol";
-import type { TaskState } from "../core/task-state.ts";
+import type { Value } from "@dask-ts/protocol";
+import { RetireWorker } from "../core/amm/retire-worker.ts";
 import type { WorkerState } from "../core/worker-state.ts";
+import { ActiveMemory } from "../extensions/active-memory.ts";
 import type { SchedulerContext } from "./context.ts";
-import { workerIdentity } from "./identity.ts";
-import { gatherOnWorker } from "./peer-calls.ts";
+import { type Identity, workerIdentity } from "./identity.ts";
 import { removeWorker } from "./worker-stream.ts";
 
 export interface RetireRequest {
@@ -19,115 +19,85 @@ export interface RetireRequest {
   readonly stimulusId: string;
 }
 
-/** A copy that failed is tried again, elsewhere, after this. */
-const RETRY_MS = 100;
-/** Rounds of copying without any progress until a worker is given up. */
-const MAX_IDLE_ROUNDS = 20;
+/** How often a worker's data is looked at: from a few keys to 200 and more. */
+const MIN_POLL_MS = 10;
+const MAX_POLL_MS = 500;
+const POLL_MS_PER_KEY = 2.5;
 
 /** @returns identities of the workers that were retired; those whose data found no place are left out. */
 export async function retireWorkers(ctx: SchedulerContext, request: RetireRequest): Promise<Map<Value, Value>> {
-  const { stimulusId } = request;
+  const { workers, stimulusId } = request;
+  if (workers.length === 0) return new Map();
+  const manager = ActiveMemory.of(ctx).forRetirement();
   const retired = new Map<Value, Value>();
   const aborted: string[] = [];
-  if (request.workers.length === 0) return retired;
-  const previous = request.workers.map((ws) => ws.status);
-  ctx.apply((core, now) => {
-    for (const ws of request.workers) {
-      core.workerStatusChange(ws.address, "closing_gracefully", stimulusId, now);
-      core.outbox.worker(ws.address, {
-        op: "worker-status-change",
-        status: "closing_gracefully",
-        stimulus_id: stimulusId,
-      });
-    }
-  });
-  await Promise.all(
-    request.workers.map(async (ws, i) => {
-      const identity = workerIdentity(ws);
-      if (await moveUniqueData(ctx, ws)) {
-        letGo(ctx, ws, request);
-        ctx.log.info(`Retired worker '${ws.address}' (stimulus_id='${stimulusId}')`);
-        retired.set(ws.address, identity);
-        return;
+  try {
+    const tracked = workers.map((ws) => {
+      const policy = new RetireWorker(ws.address);
+      manager.policies.add(policy);
+      // Where another retirement is under way, its answer must not be that the worker goes on retiring for ever.
+      return { ws, policy, previous: ws.status === "closing_gracefully" ? "running" : ws.status };
+    });
+    // Here at once and not when the worker says so: nothing more is to be sent to it.
+    ctx.apply((core, now) => {
+      for (const { address } of workers) {
+        const status = "closing_gracefully";
+        core.workerStatusChange(address, status, stimulusId, now);
+        core.outbox.worker(address, { op: "worker-status-change", status, stimulus_id: stimulusId });
       }
-      aborted.push(ws.address);
-      const status = previous[i] as string;
-      // The worker takes its status back and says so on its stream.
-      ctx.streams.toWorker(ws.address, [{ op: "worker-status-change", status, stimulus_id: stimulusId }]);
-      ctx.log.warning(
-        `Could not retire worker '${ws.address}': unique data could not be moved to any other worker ` +
-          `(stimulus_id='${stimulusId}')`,
-      );
-    }),
-  );
-  const names = [...retired.keys()] as string[];
-  ctx.logEvent(
-    "all",
-    new Map<Value, Value>([
-      ["action", "retire-workers"],
-      ["retired", names],
-      ["could-not-retire", aborted],
-      ["stimulus_id", stimulusId],
-    ]),
-  );
-  ctx.logEvent(names, actionEvent("retired", stimulusId));
-  ctx.logEvent(aborted, actionEvent("could-not-retire", stimulusId));
+    });
+    manager.runOnce();
+    await Promise.all(
+      tracked.map(async ({ ws, policy, previous }) => {
+        const identity = await retire(ctx, ws, policy, previous, request);
+        if (identity === null) aborted.push(ws.address);
+        else retired.set(ws.address, identity);
+      }),
+    );
+  } finally {
+    manager.release();
+  }
+  logRetirement(ctx, [...retired.keys()] as string[], aborted, stimulusId);
   return retired;
 }
 
-function letGo(ctx: SchedulerContext, ws: WorkerState, { remove, closeWorkers, stimulusId }: RetireRequest): void {
-  if (ctx.core.state.workers.get(ws.address) !== ws) return;
-  if (remove) removeWorker(ctx, ws.address, { stimulusId, expected: true, close: closeWorkers });
-  else if (closeWorkers) ctx.apply((core) => core.closeWorker(ws.address));
-}
-
-/** False where something that only this worker holds has no other place. True also where the worker is gone. */
-async function moveUniqueData(ctx: SchedulerContext, ws: WorkerState): Promise<boolean> {
-  for (let idle = 0; idle < MAX_IDLE_ROUNDS; ) {
-    if (ctx.core.state.workers.get(ws.address) !== ws) return true;
-    // Actors cannot be copied.
-    if (ws.actors.size > 0) return false;
-    const unique = [...ws.hasWhat].filter((ts) => ts.whoHas.size === 1);
-    if (unique.length === 0) return true;
-    const plan = planCopies(ctx, ws, unique);
-    if (plan === null) return false;
-    const failures = await Promise.all(
-      [...plan].map(async ([address, keys]) => {
-        const failed = await gatherOnWorker(ctx, address, new Map(keys.map((key) => [key, [ws.address]])));
-        return keys.filter((key) => failed.has(keyId(key as Value))).length;
-      }),
+/** Scheduler._track_retire_worker. @returns null where the worker stays. */
+async function retire(
+  ctx: SchedulerContext,
+  ws: WorkerState,
+  policy: RetireWorker,
+  previous: string,
+  { remove, closeWorkers, stimulusId }: RetireRequest,
+): Promise<Identity | null> {
+  while (!policy.done(ctx.core.state)) {
+    await ctx.sleep(Math.max(MIN_POLL_MS, Math.min(MAX_POLL_MS, ws.hasWhat.size * POLL_MS_PER_KEY)));
+  }
+  const here = ctx.core.state.workers.get(ws.address) === ws;
+  if (policy.noRecipients) {
+    // The worker takes its status back and says so on its stream.
+    const message = { op: "worker-status-change", status: previous, stimulus_id: stimulusId };
+    if (here) ctx.streams.toWorker(ws.address, [message]);
+    ctx.log.warning(
+      `Could not retire worker '${ws.address}': unique data could not be moved to any other worker ` +
+        `(stimulus_id='${stimulusId}')`,
     );
-    const copies = [...plan.values()].reduce((n, keys) => n + keys.length, 0);
-    if (failures.reduce((a, b) => a + b, 0) < copies) {
-      idle = 0;
-    } else {
-      idle++;
-      await ctx.sleep(RETRY_MS);
-    }
+    return null;
   }
-  return false;
+  if (here && remove) removeWorker(ctx, ws.address, { stimulusId, expected: true, close: closeWorkers });
+  else if (here && closeWorkers) ctx.apply((core) => core.closeWorker(ws.address));
+  ctx.log.info(`Retired worker '${ws.address}' (stimulus_id='${stimulusId}')`);
+  return workerIdentity(ws);
 }
 
-/** Each task goes to the running worker that has the least memory in use by then; null where there is none. */
-function planCopies(ctx: SchedulerContext, from: WorkerState, tasks: readonly TaskState[]): Map<string, Key[]> | null {
-  const recipients = [...ctx.core.state.running].filter((ws) => ws !== from);
-  if (recipients.length === 0) return null;
-  const used = new Map(recipients.map((ws) => [ws, ws.nbytes]));
-  const plan = new Map<string, Key[]>();
-  for (const ts of tasks) {
-    let best = recipients[0] as WorkerState;
-    for (const ws of recipients) if ((used.get(ws) ?? 0) < (used.get(best) ?? 0)) best = ws;
-    used.set(best, (used.get(best) ?? 0) + Math.max(ts.nbytes, 0));
-    const keys = plan.get(best.address);
-    if (keys === undefined) plan.set(best.address, [ts.key]);
-    else keys.push(ts.key);
-  }
-  return plan;
-}
-
-function actionEvent(action: string, stimulusId: string): Value {
-  return new Map<Value, Value>([
-    ["action", action],
-    ["stimulus_id", stimulusId],
-  ]);
+function logRetirement(
+  ctx: SchedulerContext,
+  retired: readonly string[],
+  aborted: readonly string[],
+  stimulusId: string,
+): void {
+  const event = (action: string, ...fields: [string, Value][]): Value =>
+    new Map<Value, Value>([["action", action], ...fields, ["stimulus_id", stimulusId]]);
+  ctx.logEvent("all", event("retire-workers", ["retired", retired], ["could-not-retire", aborted]));
+  ctx.logEvent(retired, event("retired"));
+  ctx.logEvent(aborted, event("could-not-retire"));
 }

@@ -1,34 +1,69 @@
-/** What functions that run beside the scheduler see of it (`dask_scheduler=` of Client.run_on_scheduler). */
-import type { Message, Value } from "@dask-ts/protocol";
+/** What code that runs beside the scheduler asks of it (dask_ts.view_source in the plugin host). */
+import { errorReply, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
 import type { SchedulerContext } from "./context.ts";
-import { listField } from "./fields.ts";
-import { workerIdentity } from "./identity.ts";
+import { asMessage, flagField, listField, optionalNumber, stringField } from "./fields.ts";
+import { callScheduler } from "./view-calls.ts";
+import { factsOf } from "./view-facts.ts";
+import { countOf, Scans } from "./view-scan.ts";
+import { fieldOf, valueOf } from "./view-values.ts";
 
-/** @throws {RangeError} for an op or a field that there is not. */
-export function schedulerView(ctx: SchedulerContext, op: string, fields: Message): Message {
-  if (op !== "scheduler-view") throw new RangeError(`the scheduler has no answer to ${op}`);
-  const answer: Message = {};
-  for (const name of listField(fields, "fields")) answer[String(name)] = fieldOf(ctx, String(name));
-  return answer;
-}
+/** Answers questions; each costs no more than the page or the objects that it asks for. */
+export class SchedulerView {
+  readonly #ctx: SchedulerContext;
+  readonly #handlers: () => RpcHandlers;
+  readonly #scans: Scans = new Scans();
 
-function fieldOf(ctx: SchedulerContext, name: string): Value {
-  const { state } = ctx.core;
-  switch (name) {
-    case "workers":
-      return new Map([...state.workers.values()].map((ws) => [ws.address, workerIdentity(ws)]));
-    case "clients":
-      return [...state.clients.keys()];
-    case "tasks":
-      return new Map([...state.tasks.values()].map((ts) => [ts.key as Value, ts.state]));
-    case "total_nthreads":
-      return state.totalNthreads;
-    case "name":
-      return ctx.identity(0).get("id") ?? null;
-    default: {
-      const value = ctx.identity(0).get(name);
-      if (value === undefined) throw new RangeError(`the scheduler shows no '${name}'`);
-      return value;
+  constructor(ctx: SchedulerContext, handlers: () => RpcHandlers) {
+    this.#ctx = ctx;
+    this.#handlers = handlers;
+  }
+
+  /** Never rejects: what is wrong with a question is its answer. */
+  async answer(op: string, fields: Message): Promise<Message> {
+    try {
+      return await this.#answer(op, fields);
+    } catch (error) {
+      return errorReply(error, "uncaught-error");
     }
+  }
+
+  #answer(op: string, fields: Message): Message | Promise<Message> {
+    const ctx = this.#ctx;
+    const { state } = ctx.core;
+    switch (op) {
+      case "view-value":
+        return { value: valueOf(ctx, stringField(fields, "name")) };
+      case "view-facts": {
+        const kind = stringField(fields, "kind");
+        return { facts: listField(fields, "keys").map((key) => factsOf(state, kind, key)) };
+      }
+      case "view-field":
+        return { value: fieldOf(ctx, stringField(fields, "kind"), fields["key"] ?? null, stringField(fields, "name")) };
+      case "view-count":
+        return { count: countOf(state, stringField(fields, "what")) };
+      case "view-scan": {
+        const page = this.#scans.page(
+          state,
+          stringField(fields, "what"),
+          fields["key"] ?? null,
+          optionalNumber(fields, "cursor"),
+        );
+        return { keys: page.keys, cursor: page.cursor };
+      }
+      case "coerce-address":
+        return this.#coerce(fields["address"] ?? null, flagField(fields, "resolve", true));
+      case "scheduler-call":
+        return this.#call(stringField(fields, "name"), asMessage(fields["fields"], "fields"));
+      default:
+        throw new RangeError(`the scheduler has no answer to ${op}`);
+    }
+  }
+
+  async #coerce(address: Value, resolve: boolean): Promise<Message> {
+    return { value: resolve ? await this.#ctx.coerceAddress(address) : this.#ctx.coerceKnown(address) };
+  }
+
+  async #call(name: string, fields: Message): Promise<Message> {
+    return { value: await callScheduler(this.#ctx, this.#handlers(), name, fields) };
   }
 }

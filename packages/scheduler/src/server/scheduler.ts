@@ -14,30 +14,34 @@ import {
   listen,
   type Listener,
   loadConfig,
+  loadSecurity,
   Logger,
   LogRing,
   normalizeAddress,
   resolveAddress,
-  type RpcHandlers,
+  type RpcHandler,
   SCHEDULER_RPC,
+  type Security,
   serveComm,
   type Value,
 } from "@dask-ts/protocol";
 import { SchedulerCore } from "../core/scheduler-core.ts";
 import { standardExtensions } from "../extensions/index.ts";
 import { GraphHostPool } from "../graph-host/graph-host-pool.ts";
+import type { PluginHost } from "../plugin-host/plugin-host.ts";
 import { type HttpServer, startHttp } from "../http/server.ts";
 import type { SchedulerContext, SchedulerExtension } from "./context.ts";
 import { contactHost, DEFAULT_PORT, startAddresses } from "./addresses.ts";
+import { importPreloads, makePluginHost, startPreloads } from "./beside.ts";
 import { EventBroker } from "./events.ts";
 import { schedulerHandlers } from "./handlers/table.ts";
 import { type Identity, schedulerIdentity } from "./identity.ts";
 import { logChildLine } from "./graph-host-log.ts";
 import { Plugins } from "./nanny-registration.ts";
+import { Measures } from "./measures.ts";
 import type { SchedulerOptions } from "./options.ts";
 import { readSettings, type SchedulerSettings } from "./settings.ts";
 import { writeSchedulerFile } from "./scheduler-file.ts";
-import { schedulerView } from "./scheduler-view.ts";
 import { PeerStreams } from "./streams.ts";
 import { Timers } from "./timers.ts";
 import { WorkerVersions } from "./versions.ts";
@@ -55,7 +59,9 @@ export class Scheduler implements SchedulerContext {
   readonly pool: ConnectionPool;
   readonly streams: PeerStreams;
   readonly broker: EventBroker;
+  readonly measures: Measures = new Measures();
   readonly plugins: Plugins = new Plugins();
+  readonly pluginHost: PluginHost;
   readonly workerVersions: WorkerVersions = new WorkerVersions();
   readonly extensions: readonly SchedulerExtension[];
   /** Seconds since the epoch. */
@@ -63,10 +69,11 @@ export class Scheduler implements SchedulerContext {
   status: SchedulerContext["status"] = "init";
 
   readonly #options: SchedulerOptions;
+  readonly #security: Security;
   readonly #timers: Timers;
   readonly #comms: Set<Comm> = new Set();
   readonly #listeners: Listener[] = [];
-  #handlers: RpcHandlers = {};
+  #handlers: Record<string, RpcHandler> = {};
   #http: HttpServer | undefined;
   #graphHost: Promise<GraphHostPool> | undefined;
   #graphHostUp: GraphHostPool | undefined;
@@ -78,6 +85,7 @@ export class Scheduler implements SchedulerContext {
     this.#options = options;
     this.config = options.config ?? loadConfig({ env: process.env });
     this.settings = readSettings(this.config, options);
+    this.#security = options.security ?? loadSecurity(this.config, "scheduler");
     this.logs = new LogRing(this.settings.logLength);
     this.log = new Logger("distributed.scheduler", this.logs.sink, ...(options.log === undefined ? [] : [options.log]));
     this.started = this.now();
@@ -88,16 +96,13 @@ export class Scheduler implements SchedulerContext {
     });
     this.pool = new ConnectionPool({
       connect: {
-        timeoutMs: this.settings.connectTimeoutMs,
-        tcpTimeoutMs: this.settings.tcpTimeoutMs,
-        tls: options.tls,
+        ...this.#security.connect,
         // The common denominator, as stock's scheduler says where it connects.
-        handshake: { compression: this.settings.compression, pickleProtocol: 4 },
-        requireEncryption: this.#requiresEncryption,
-        defaultScheme: this.settings.defaultScheme,
+        handshake: { ...this.#security.connect.handshake, pickleProtocol: 4 },
       },
     });
     this.extensions = options.extensions ?? standardExtensions();
+    this.pluginHost = makePluginHost(this, () => this.#handlers, options.python);
     this.#timers = new Timers((error) => this.log.error("A timer of the scheduler failed", error));
   }
 
@@ -229,9 +234,10 @@ export class Scheduler implements SchedulerContext {
     this.graphHost().catch((error: unknown) => {
       if (this.status !== "closing") this.log.error(`Graphs cannot be opened: ${(error as Error).message}`);
     });
-    this.#handlers = schedulerHandlers(this, this.plugins);
+    this.#handlers = { ...this.measures.timed(schedulerHandlers(this, this.plugins)) };
+    await importPreloads(this, options);
     this.core.listeners.removeWorker.push((ws) => this.workerVersions.remove(ws));
-    for (const address of startAddresses(options, this.settings, this.#requiresEncryption)) {
+    for (const address of startAddresses(options, this.settings.defaultScheme, this.#security.requireEncryption)) {
       this.#listeners.push(await this.#listen(address));
     }
     if (options.dashboardAddress !== null) {
@@ -239,25 +245,23 @@ export class Scheduler implements SchedulerContext {
         address: options.dashboardAddress ?? DEFAULT_DASHBOARD_ADDRESS,
         prefix: options.dashboardPrefix ?? "",
         dashboard: options.dashboard ?? true,
+        share: ({ port }) => this.#listeners.find((listener) => listener.port === port)?.share,
       });
     }
     this.#announce();
     for (const extension of this.extensions) await extension.start?.(this);
     this.#startTimers();
     this.status = "running";
+    await startPreloads(this);
     if (options.schedulerFile) writeSchedulerFile(options.schedulerFile, this.identity());
   }
 
   async #listen(address: string): Promise<Listener> {
     const checkFields = fieldChecker(COMMON_RPC, SCHEDULER_RPC);
     return await listen(address, {
-      tls: this.#options.tls,
+      ...this.#security.listen,
       defaultPort: DEFAULT_PORT,
       contactHost: contactHost(this.#options.contactAddress ?? this.settings.contactAddress),
-      backlog: this.settings.backlog,
-      tcpTimeoutMs: this.settings.tcpTimeoutMs,
-      handshakeTimeoutMs: this.settings.connectTimeoutMs,
-      handshake: { compression: this.settings.compression },
       onComm: (comm) => {
         this.#comms.add(comm);
         comm.onClose(() => this.#comms.delete(comm));
@@ -276,10 +280,6 @@ export class Scheduler implements SchedulerContext {
         if (this.status !== "closing") this.log.warning(`Connection of ${peer} refused: ${error.message}`);
       },
     });
-  }
-
-  get #requiresEncryption(): boolean {
-    return this.settings.requireEncryption ?? this.#options.tls !== undefined;
   }
 
   /** The lines that deployers look for. */
@@ -324,11 +324,11 @@ export class Scheduler implements SchedulerContext {
     const host = await GraphHostPool.start(
       {
         python: python.path,
-        onRequest: (op, fields) => schedulerView(this, op, fields),
         onLine: (level, line) => logChildLine(this.log, level, line),
       },
       this.#options.graphHosts ?? 1,
     );
+    host.elsewhere = (request) => this.pluginHost.openGraph(request);
     this.#graphHostUp = host;
     if (this.status === "closing" || this.status === "closed") await host.close();
     return host;
@@ -356,6 +356,7 @@ export class Scheduler implements SchedulerContext {
   async #close(reason: string): Promise<void> {
     this.status = "closing";
     this.log.info(`Closing scheduler. Reason: ${reason}`);
+    await this.pluginHost.beforeClose();
     for (const extension of this.extensions) await extension.stop?.();
     this.log.info("Scheduler closing all comms");
     const closing: Promise<void>[] = [];
@@ -383,7 +384,7 @@ export class Scheduler implements SchedulerContext {
     await this.pool.close();
     await this.#http?.close();
     // A child that is still starting is ended as soon as it is up; nobody waits for that.
-    await this.#graphHostUp?.close();
+    await Promise.all([this.#graphHostUp?.close(), this.pluginHost.close()]);
   }
 }
 

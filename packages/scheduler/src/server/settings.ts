@@ -12,14 +12,10 @@ export interface SchedulerSettings {
   /** `scheduler.events-cleanup-delay` */
   readonly eventsCleanupDelayMs: number;
   readonly blockedHandlers: readonly string[];
+  /** `dask-ts.scheduler.native-graphs`: read graphs without Python where that is possible. */
+  readonly nativeGraphs: boolean;
   readonly contactAddress: string | null;
   readonly defaultScheme: string;
-  readonly requireEncryption: boolean | null;
-  readonly connectTimeoutMs: number;
-  readonly tcpTimeoutMs: number;
-  readonly backlog: number;
-  /** `comm.compression`: what this side would use towards other hosts. */
-  readonly compression: string | null;
   /** `scheduler.reuse-broadcast-comm` */
   readonly reuseBroadcastComm: boolean;
   /** `adaptive.target-duration`, seconds. */
@@ -27,6 +23,10 @@ export interface SchedulerSettings {
   /** The longer of the two `dashboard.*.task-stream-length`. */
   readonly taskStreamLength: number;
   readonly httpRoutes: readonly string[];
+  /** `scheduler.http.api-token` (not in stock): who knows it may use `/api/v1` from anywhere. */
+  readonly apiToken: string | null;
+  /** `scheduler.dashboard.bokeh-application.allow_websocket_origin` */
+  readonly allowedOrigins: readonly string[];
   readonly dashboardLink: string;
   readonly prometheusNamespace: string;
   readonly rebalance: {
@@ -76,21 +76,15 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
     validate: overrides.validate ?? config.getBoolean(scheduler("validate")),
     makeException,
   };
-  const compression = config.get("distributed.comm.compression");
   return Object.freeze({
     core,
     logLength: config.getLength("distributed.admin.log-length"),
     lowLevelLogLength: config.getLength("distributed.admin.low-level-log-length"),
     eventsCleanupDelayMs: config.getMs(scheduler("events-cleanup-delay")) ?? 3_600_000,
+    nativeGraphs: config.getBoolean("dask-ts.scheduler.native-graphs"),
     blockedHandlers: config.getStrings(scheduler("blocked-handlers")),
     contactAddress: config.getString(scheduler("contact-address")),
     defaultScheme: config.getString("distributed.comm.default-scheme") ?? "tcp",
-    requireEncryption: readOptionalBoolean(config, "distributed.comm.require-encryption"),
-    connectTimeoutMs: config.getMs("distributed.comm.timeouts.connect") ?? 30_000,
-    tcpTimeoutMs: config.getMs("distributed.comm.timeouts.tcp") ?? 30_000,
-    backlog: config.getNumber("distributed.comm.socket-backlog"),
-    // "auto" is lz4 in stock wherever that is installed; it is here.
-    compression: compression === "auto" ? "lz4" : typeof compression === "string" ? compression : null,
     reuseBroadcastComm: config.getBoolean(scheduler("reuse-broadcast-comm")),
     targetDuration: config.getSeconds("distributed.adaptive.target-duration") ?? 5,
     taskStreamLength: Math.max(
@@ -98,6 +92,8 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
       config.getLength(scheduler("dashboard.tasks.task-stream-length")),
     ),
     httpRoutes: config.getStrings(scheduler("http.routes")),
+    apiToken: String(config.get(scheduler("http.api-token"), null) ?? "") || null,
+    allowedOrigins: config.getStrings(scheduler("dashboard.bokeh-application.allow_websocket_origin")),
     dashboardLink: config.getString("distributed.dashboard.link") ?? "{scheme}://{host}:{port}/status",
     prometheusNamespace: config.getString("distributed.dashboard.prometheus.namespace") ?? "dask",
     rebalance: {
@@ -122,8 +118,4 @@ function readDurations(config: Config): ReadonlyMap<string, number> {
     if (seconds !== null) durations.set(prefix, seconds);
   }
   return durations;
-}
-
-function readOptionalBoolean(config: Config, key: string): boolean | null {
-  return config.get(key) === null ? null : config.getBoolean(key);
 }

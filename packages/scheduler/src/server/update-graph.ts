@@ -1,5 +1,7 @@
 /** The stream op `update-graph`: closed bytes in, tasks in the core (Scheduler.update_graph, update-graph.md §3). */
 import {
+  ClosedSet,
+  isKey,
   type Key,
   type Message,
   parseTimedelta,
@@ -13,27 +15,86 @@ import type { GraphFailure, UpdateGraphRequest } from "../core/api.ts";
 import type { Graph } from "../core/graph.ts";
 import type { SchedulerContext } from "./context.ts";
 import { pickledException } from "./exceptions.ts";
+import { Graphs } from "./native-graphs.ts";
 import { keysField, optionalMap, optionalString } from "./fields.ts";
 
-/** The core takes in one graph at a time; the next waits here. */
-const turns: WeakMap<SchedulerContext, Promise<void>> = new WeakMap();
+interface Intake {
+  readonly graphs: Graphs;
+  /** The core takes in one graph at a time; the next waits for this. */
+  last: Promise<void> | undefined;
+}
+
+const intakes: WeakMap<SchedulerContext, Intake> = new WeakMap();
+
+function intakeOf(ctx: SchedulerContext): Intake {
+  let intake = intakes.get(ctx);
+  if (intake === undefined) {
+    intake = { graphs: new Graphs(ctx), last: undefined };
+    intakes.set(ctx, intake);
+  }
+  return intake;
+}
 
 /**
- * Resolves when the graph is in the core, or its failure was reported to the client.
+ * Takes in the graph, or reports its failure to the client; at once where it is small and needs no Python. A promise
+ * resolves when that is done.
  *
  * @throws {ProtocolError} where the message lacks its fields.
  */
-export async function onUpdateGraph(ctx: SchedulerContext, client: string, message: Message): Promise<void> {
+export function onUpdateGraph(ctx: SchedulerContext, client: string, message: Message): Promise<void> | undefined {
   const start = ctx.now();
   const exprSer = message["expr_ser"];
   if (!(exprSer instanceof Serialized)) throw new ProtocolError("update-graph without expr_ser");
-  const keys = keysField(message, "keys");
-  const stimulusId = optionalString(message, "stimulus_id") ?? `update-graph-${start}`;
-  let graph: Graph;
-  ctx.core.state.activeGraphUpdates++;
+  const wanted = message["keys"];
+  if (!(wanted instanceof ClosedSet)) return open(ctx, client, message, exprSer, keysField(message, "keys"), start);
+  return readKeys(wanted).then((keys) => open(ctx, client, message, exprSer, keys, start));
+}
+
+/** The event loop belongs to others after so many milliseconds. */
+const SLICE_MS = 5;
+
+/** Decodes very many keys, with pauses. */
+async function readKeys(wanted: ClosedSet): Promise<readonly Key[]> {
+  const keys: Key[] = [];
+  let until = performance.now() + SLICE_MS;
+  for (const key of wanted) {
+    if (!isKey(key)) throw new ProtocolError("'keys' holds something that is no task key");
+    keys.push(key);
+    if (keys.length % 256 === 0 && performance.now() > until) {
+      await new Promise((resolve) => setImmediate(resolve));
+      until = performance.now() + SLICE_MS;
+    }
+  }
+  return keys;
+}
+
+function open(
+  ctx: SchedulerContext,
+  client: string,
+  message: Message,
+  exprSer: Serialized,
+  keys: readonly Key[],
+  start: number,
+): Promise<void> | undefined {
+  const intake = intakeOf(ctx);
+  const update: Update = {
+    ctx,
+    intake,
+    client,
+    keys,
+    stimulusId: optionalString(message, "stimulus_id") ?? `update-graph-${start}`,
+    start,
+    fields: {
+      internalPriority: optionalMap(message, "internal_priority"),
+      submittingTask: (message["submitting_task"] ?? null) as Key | null,
+      fifoTimeout: duration(message["fifo_timeout"] ?? 0),
+      actors: actorsOf(message["actors"] ?? null),
+      userPriority: userPriorityOf(message["user_priority"] ?? 0),
+    },
+  };
+  let opened: Graph | Promise<Graph>;
   try {
-    const graphHost = await ctx.graphHost();
-    graph = await graphHost.openGraph({
+    opened = intake.graphs.open(client, {
       exprSer,
       keys,
       code: message["code"] ?? null,
@@ -41,46 +102,76 @@ export async function onUpdateGraph(ctx: SchedulerContext, client: string, messa
       spanMetadata: message["span_metadata"] ?? null,
     });
   } catch (error) {
+    fail(ctx, client, keys, update.stimulusId, error);
+    return undefined;
+  }
+  return opened instanceof Promise ? openedLater(update, opened) : takeIn(update, opened);
+}
+
+/** One `update-graph`. */
+interface Update {
+  readonly ctx: SchedulerContext;
+  readonly intake: Intake;
+  readonly client: string;
+  readonly keys: readonly Key[];
+  readonly stimulusId: string;
+  /** When it came. The generation of its tasks goes by this, not by when the graph was opened. */
+  readonly start: number;
+  readonly fields: Omit<UpdateGraphRequest, "client" | "graph" | "keys">;
+}
+
+async function openedLater(update: Update, opened: Promise<Graph>): Promise<void> {
+  const { ctx, client, keys, stimulusId } = update;
+  let graph: Graph;
+  ctx.core.state.activeGraphUpdates++;
+  try {
+    graph = await opened;
+  } catch (error) {
     fail(ctx, client, keys, stimulusId, error);
     return;
   } finally {
     ctx.core.state.activeGraphUpdates--;
   }
-  const request: UpdateGraphRequest = {
-    client,
-    graph,
-    keys,
-    internalPriority: optionalMap(message, "internal_priority"),
-    submittingTask: (message["submitting_task"] ?? null) as Key | null,
-    fifoTimeout: duration(message["fifo_timeout"] ?? 0),
-    actors: actorsOf(message["actors"] ?? null),
-    userPriority: userPriorityOf(message["user_priority"] ?? 0),
-    stimulusId,
-    // The generation of the tasks goes by when the graph came, not by when Python was done with it.
-    start,
-    materialized: ctx.now(),
-  };
-  const before = turns.get(ctx) ?? Promise.resolve();
-  const turn = before.then(() => takeIn(ctx, client, keys, stimulusId, request));
-  turns.set(ctx, turn);
-  await turn;
+  await takeIn(update, graph);
+}
+
+/** Gives the graph to the core, when those before it are in. */
+function takeIn(update: Update, graph: Graph): Promise<void> | undefined {
+  const { intake } = update;
+  const before = intake.last;
+  const materialized = update.ctx.now();
+  const next = (): Promise<void> | undefined => drive(update, graph, materialized);
+  const turn = before === undefined ? next() : before.then(next, next);
+  if (turn === undefined) return undefined;
+  const last = turn.then(() => {
+    if (intake.last === last) intake.last = undefined;
+  });
+  intake.last = last;
+  return last;
 }
 
 /** Drives the core's generator; other peers have their turn between two steps. */
-async function takeIn(
-  ctx: SchedulerContext,
-  client: string,
-  keys: readonly Key[],
-  stimulusId: string,
-  request: UpdateGraphRequest,
-): Promise<void> {
+function drive(update: Update, graph: Graph, materialized: number): Promise<void> | undefined {
+  const { ctx, client, keys, stimulusId, start, fields } = update;
+  ctx.measures.graphTasks.observe(graph.keys.length);
   try {
+    const request: UpdateGraphRequest = { ...fields, client, graph, keys, stimulusId, start, materialized };
     const steps = ctx.apply((core, now) => core.updateGraph(request, now));
-    while (!ctx.apply((_core, now) => steps.next(now)).done) {
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+    if (ctx.apply((_core, now) => steps.next(now)).done) return undefined;
+    return goOn(update, steps);
   } catch (error) {
     fail(ctx, client, keys, stimulusId, error);
+    return undefined;
+  }
+}
+
+async function goOn(update: Update, steps: Generator<unknown, unknown, number>): Promise<void> {
+  const { ctx } = update;
+  try {
+    do await new Promise((resolve) => setImmediate(resolve));
+    while (!ctx.apply((_core, now) => steps.next(now)).done);
+  } catch (error) {
+    fail(ctx, update.client, update.keys, update.stimulusId, error);
   }
 }
 

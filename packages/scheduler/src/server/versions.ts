@@ -94,6 +94,11 @@ export function versionWarning(
   return `Mismatched versions found\n\n${asciiTable(["Package", sourceName, "Scheduler", "Workers"], rows)}`;
 }
 
+/** The release of Python in someone's versions: `3.11.2.final.0`. */
+export function pythonOf(versions: Value): string | undefined {
+  return versions instanceof Map ? packagesOf(versions).get("python") : undefined;
+}
+
 /** `versions["packages"]` as texts; None stays "None", as the table shows it. */
 function packagesOf(versions: Versions): Map<string, string> {
   const packages = versions.get("packages");

@@ -18,7 +18,7 @@ import { heartbeatInterval } from "../core/heartbeat-interval.ts";
 import type { WorkerRegistration, WorkerStatus } from "../core/worker-state.ts";
 import type { SchedulerContext, StreamHandler } from "./context.ts";
 import { pythonError } from "./exceptions.ts";
-import { flagField, mapField, optionalMap, optionalNumber, optionalString, stringField } from "./fields.ts";
+import { flagField, mapField, optionalMap, optionalNumber, stringField } from "./fields.ts";
 import { batchOf, logged, streamHandlers } from "./stream-batches.ts";
 import type { WorkerStream } from "./streams.ts";
 import { versionWarning } from "./versions.ts";
@@ -70,6 +70,7 @@ function workerListener(
 ): MessageListener {
   const { address } = stream;
   return (batch) => {
+    const start = performance.now();
     void logged(ctx, address, () => {
       ctx.apply((core, now) => {
         for (const message of batchOf(batch, address)) {
@@ -83,12 +84,14 @@ function workerListener(
           }
           const extension = extensionOps.get(op);
           if (extension !== undefined) extension(address, message);
+          else if (ctx.pluginHost.hasStreamHandler(op)) ctx.pluginHost.streamMessage(op, { worker: address }, message);
           // What a removed worker still says is about tasks that are elsewhere by now.
           else if (!stream.removed) core.workerMessage(address, message, now);
         }
       });
       return undefined;
     });
+    ctx.measures.workerBatch.observe((performance.now() - start) / 1000);
   };
 }
 
@@ -118,7 +121,7 @@ function readRegistration(fields: Message, address: string): WorkerRegistration 
     nthreads: asNumber(fields["nthreads"], 0),
     memoryLimit: optionalNumber(fields, "memory_limit") ?? 0,
     localDirectory: stringField(fields, "local_directory"),
-    nanny: optionalString(fields, "nanny"),
+    nanny: typeof fields["nanny"] === "string" ? fields["nanny"] : null,
     pid: optionalNumber(fields, "pid") ?? 0,
     services: optionalMap(fields, "services") ?? new Map(),
     versions: optionalMap(fields, "versions") ?? new Map(),

@@ -244,3 +244,22 @@ describe("scattered data", () => {
     test.expectEmpty();
   });
 });
+
+describe("a client of many keys that leaves", () => {
+  it("lets go of some at a time, in a state that is valid in between", () => {
+    const test = cluster();
+    const names = Array.from({ length: 25 }, (_, i) => `x${i}`);
+    test.submit(Object.fromEntries(names.map((name) => [name, []])), names);
+    expect(test.core.releaseWanted("c", 10, 1)).toBe(true);
+    expect(Object.keys(test.states())).toEqual(names.slice(10));
+    expect(test.core.releaseWanted("c", 10, 2)).toBe(true);
+    expect(test.core.releaseWanted("c", 10, 3)).toBe(false);
+    expect(Object.keys(test.states())).toEqual(names.slice(20));
+    test.core.removeClient("c", 4);
+    expect(test.states()).toEqual({});
+  });
+
+  it("is nobody's business where the client is unknown", () => {
+    expect(cluster().core.releaseWanted("nobody", 10, 1)).toBe(false);
+  });
+});

@@ -1,7 +1,15 @@
 /** Seeded random graphs, workers and faults in virtual time, with every invariant checked after each event. */
 import type { Message, Value } from "@dask-ts/protocol";
 import { describe, expect, it } from "vitest";
-import { type Graph, State, type WorkerRegistration } from "../../src/core/index.ts";
+import {
+  ActiveMemoryManager,
+  type Graph,
+  ReduceReplicas,
+  RetireWorker,
+  State,
+  type WorkerRegistration,
+  WorkStealing,
+} from "../../src/core/index.ts";
 import { addressOf, graphOf, type GraphSpec, registration, TestCore } from "./builders.ts";
 
 /** mulberry32 */
@@ -20,6 +28,8 @@ class FakeWorker {
   readonly name: string;
   readonly data: Set<string> = new Set();
   readonly tasks: Map<string, { runId: number; whoHas: ReadonlyMap<Value, Value> }> = new Map();
+  /** What it has still to say about stealing and replicas. */
+  readonly answers: Message[] = [];
   constructor(name: string) {
     this.name = name;
   }
@@ -35,6 +45,10 @@ class Simulation {
   readonly dependencies: Map<string, readonly string[]> = new Map();
   /** Last state that a client was told, by key. */
   readonly told: Map<string, string> = new Map();
+  readonly stealing: WorkStealing | null;
+  readonly memoryManager: ActiveMemoryManager;
+  /** What the log of stealing says. */
+  readonly steals: string[] = [];
   private nextWorker = 0;
   private nextGraph = 0;
 
@@ -45,6 +59,11 @@ class Simulation {
       tasksPerYield: this.pick([1, 3, 1000]),
       allowedFailures: this.pick([1, 3]),
     });
+    const { core } = this.test;
+    this.stealing = this.chance() < 0.8 ? new WorkStealing(core) : null;
+    core.stealing = this.stealing;
+    this.memoryManager = new ActiveMemoryManager(core, "managed");
+    this.memoryManager.policies.add(new ReduceReplicas());
   }
 
   pick<T>(items: readonly T[]): T {
@@ -154,6 +173,8 @@ class Simulation {
         if (message.key !== undefined) this.told.set(message.key as string, String(message.op));
       }
     }
+    for (const [topic, event] of outbox.events)
+      if (topic === "stealing") this.steals.push(String((event as Value[])[0]));
     outbox.clear();
   }
 
@@ -175,15 +196,33 @@ class Simulation {
           worker.tasks.delete(key);
         }
         break;
+      case "steal-request": {
+        const { key, stimulus_id } = message;
+        const known = worker.tasks.has(key as string);
+        const state = known ? this.pick(["ready", "ready", "waiting", "executing"]) : this.pick([null, "memory"]);
+        if (state === "ready" || state === "waiting") worker.tasks.delete(key as string);
+        worker.answers.push({ op: "steal-response", key, state, stimulus_id });
+        break;
+      }
+      case "acquire-replicas": {
+        const keys = [...(message.who_has as Map<string, string[]>).keys()].filter(() => this.chance() < 0.8);
+        for (const key of keys) worker.data.add(key);
+        worker.answers.push({ op: "add-keys", keys, stimulus_id: "sim-acquired" });
+        break;
+      }
       default:
     }
   }
 
   /** Some worker finishes, fails, loses or gets something. */
   workerStep(): boolean {
-    const busy = [...this.workers.values()].filter((worker) => worker.tasks.size > 0);
+    const busy = [...this.workers.values()].filter((worker) => worker.tasks.size > 0 || worker.answers.length > 0);
     if (busy.length === 0) return false;
     const worker = this.pick(busy);
+    if (worker.tasks.size === 0 || (worker.answers.length > 0 && this.chance() < 0.7)) {
+      this.test.core.workerMessage(addressOf(worker.name), worker.answers.shift() as Message, this.test.now);
+      return true;
+    }
     const [key, task] = this.pick([...worker.tasks]);
     const dice = this.chance();
     const { test } = this;
@@ -268,6 +307,13 @@ class Simulation {
       }
     } else if (dice < 0.22 && this.workers.size > 0) {
       this.heartbeat();
+    } else if (dice < 0.26) {
+      this.stealing?.balance(test.now);
+    } else if (dice < 0.28) {
+      if (this.workers.size > 1 && this.chance() < 0.3) {
+        this.memoryManager.policies.add(new RetireWorker(this.pick([...this.workers.keys()])));
+      }
+      this.memoryManager.runOnce(test.now);
     } else this.workerStep();
     this.deliver();
   }
@@ -345,7 +391,7 @@ function isUsed(spec: GraphSpec, name: string): boolean {
   return Object.values(spec).some((dependencies) => dependencies.includes(name));
 }
 
-function simulate(seed: number): void {
+function simulate(seed: number): string[] {
   const simulation = new Simulation(seed);
   const { test } = simulation;
   test.addClient("a");
@@ -358,6 +404,8 @@ function simulate(seed: number): void {
   test.core.removeClient("b", test.now);
   simulation.deliver();
   test.expectEmpty();
+  expect(simulation.stealing?.inFlight.size ?? 0).toBe(0);
+  return simulation.steals;
 }
 
 const SEEDS = Number(process.env.CORE_SEEDS ?? 100);
@@ -365,16 +413,21 @@ const ONLY = process.env.CORE_SEED;
 
 describe("random clusters", () => {
   it("keep every invariant, finish or fail what is wanted, and forget the rest", () => {
+    const steals = new Set<string>();
     for (
       let seed = ONLY === undefined ? 1 : Number(ONLY);
       seed <= (ONLY === undefined ? SEEDS : Number(ONLY));
       seed++
     ) {
       try {
-        simulate(seed);
+        for (const what of simulate(seed)) steals.add(what);
       } catch (error) {
         throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
       }
+    }
+    // The seeds reach all of work stealing.
+    if (ONLY === undefined && SEEDS >= 100) {
+      expect([...steals].sort()).toEqual(["already-aborted", "already-computing", "confirm", "request", "reschedule"]);
     }
   });
 });

@@ -47,6 +47,15 @@ describe("FewSet", () => {
     );
     expect(new FewSet([1]).plus(1).size).toBe(1);
   });
+
+  it.each([0, 1, 2])("knows what is added after it was large and went down to %i items", (left) => {
+    const few = new FewSet(Array.from({ length: 20 }, (_, i) => i));
+    for (let i = 19; i >= left; i--) expect(few.delete(i)).toBe(true);
+    expect(few.plus(100).has(100)).toBe(true);
+    expect(few.plus(100).size).toBe(left + 1);
+    expect(few.delete(100)).toBe(true);
+    expect([...few]).toEqual(Array.from({ length: left }, (_, i) => i));
+  });
 });
 
 describe("PriorityQueue", () => {

@@ -151,6 +151,19 @@ describe("shuffle runs", () => {
     );
   });
 
+  test("a transfer that was fused starts anew too, though the barrier depends on its alias", async () => {
+    t.submit(
+      { "read-send": [], "send-0": ["read-send"], "shuffle-barrier-f": ["send-0"], "out-f": ["shuffle-barrier-f"] },
+      ["out-f"],
+    );
+    const run = await creator.getOrCreate("f", "read-send", workerOf("read-send"));
+    t.finish(nameOf(workerOf("read-send")), "read-send");
+    expect(t.task("send-0").state).toBe("processing");
+    const victim = [...run.participants].find((address) => address !== workerOf("send-0")) as string;
+    t.removeWorker(nameOf(victim));
+    expect([t.task("read-send").state, t.task("send-0").state]).toEqual(["processing", "waiting"]);
+  });
+
   test("an output is pinned until its shuffle ends", async () => {
     const run = await create("a");
     const output = t.task("out-0");

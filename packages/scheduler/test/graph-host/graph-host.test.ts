@@ -34,21 +34,11 @@ beforeAll(async () => {
   expressions = Object.fromEntries(Object.entries(records).map(([name, fields]) => [name, fields as Fields]));
   host = await GraphHost.start({
     python,
-    onRequest: schedulerView,
     onLine: (level, line) => lines.push(`${level}: ${line}`),
     onExit,
   });
 });
 afterAll(() => host?.close());
-
-function schedulerView(op: string, { fields }: Message): Message {
-  expect(op).toBe("scheduler-view");
-  const facts: Message = {
-    address: "tcp://127.0.0.1:8786",
-    workers: new Map<Value, Value>([["tcp://127.0.0.1:1", new Map<Value, Value>([["nthreads", 2]])]]),
-  };
-  return Object.fromEntries((fields as string[]).map((name) => [name, facts[name]]));
-}
 
 async function open(
   name: string,
@@ -183,21 +173,6 @@ describe("openGraph", () => {
 });
 
 describe("call", () => {
-  it("runs functions with a view of the scheduler", async () => {
-    const plain = await host.call("run-function", { function: pickleOf("inc"), args: pickleOf("args") });
-    expect(plain.status).toBe("OK");
-    expect(plain.result).toBeInstanceOf(Serialized);
-    const seen = await host.call("run-function", { function: pickleOf("addresses") });
-    const bytes = Buffer.concat((seen.result as Serialized).frames).toString("latin1");
-    expect(bytes).toContain("tcp://127.0.0.1:1");
-    expect(bytes).toContain("tcp://127.0.0.1:8786");
-    const missing = await host.call("run-function", { function: pickleOf("missing") });
-    expect(missing.status).toBe("error");
-    expect(missing.exception_text).toContain("transition_log");
-    const failed = await host.call("run-function", { function: pickleOf("boom") });
-    expect(failed.exception_text).toBe("ZeroDivisionError('division by zero')");
-  });
-
   it("evaluates keys, opens plain pickles, makes exceptions", async () => {
     const workers = ["tcp://a:1", "tcp://b:1", "tcp://a:2"].map((address) => new Map([["address", address]]));
     const groups = await host.call("evaluate-key", { function: pickleOf("by-host"), workers });
@@ -232,6 +207,16 @@ it("spreads graphs over a pool", async () => {
     const graphs = await Promise.all([open("map", {}, pool), open("submit", {}, pool), open("array", {}, pool)]);
     expect(graphs.map((g) => g.keys.length > 0)).toEqual([true, true, true]);
     expect(pool.versions).toBeInstanceOf(Map);
+    // What is missing here may be where users' functions run.
+    const asked: unknown[] = [];
+    pool.elsewhere = (request) => {
+      asked.push(request.keys);
+      return Promise.resolve(graphs[1]);
+    };
+    expect(await open("unopenable", {}, pool)).toBe(graphs[1]);
+    expect(asked).toEqual([["x"]]);
+    pool.elsewhere = () => undefined;
+    await expect(open("unopenable", {}, pool)).rejects.toBeInstanceOf(RemoteError);
   } finally {
     await pool.close();
   }

@@ -214,11 +214,9 @@ describe("control", () => {
   test("what is not there says so", async () => {
     const facts = await cluster.client(`
       report(unknown=raises(lambda: c.sync(c.scheduler.nonsense)))
-      report(report=raises(lambda: c.sync(c.scheduler.performance_report, start=0.0, last_count=0)))
       report(field=raises(lambda: c.sync(c.scheduler.who_has, keyz=[])))
     `);
     expect(facts).toMatchObject({ unknown: "ValueError: No handler 'nonsense' found in Scheduler" });
-    expect(String(facts["report"])).toContain("op 'performance_report' is not available yet");
     expect(String(facts["field"])).toMatch(/^TypeError: .*keyz/);
   });
 

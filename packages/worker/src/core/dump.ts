@@ -1,9 +1,9 @@
 /** The state for people: `dump_state`. Mirrors `WorkerState._to_dict` and `TaskState._to_dict_no_nest`. */
-import { float, formatKey, type Value } from "@dask-ts/protocol";
+import { float, formatKey, pythonRepr, type Value } from "@dask-ts/protocol";
 import type { TaskState } from "./task-state.ts";
 import type { WorkerState } from "./worker-state.ts";
 
-export function stateToDict(s: WorkerState): Map<Value, Value> {
+export function stateToDict(s: WorkerState, exclude: ReadonlySet<Value> = new Set()): Map<Value, Value> {
   const perPeer = (of: (address: string) => Value[] | null): Map<Value, Value> => {
     const out = new Map<Value, Value>();
     for (const address of s.peers.keys()) {
@@ -15,7 +15,7 @@ export function stateToDict(s: WorkerState): Map<Value, Value> {
   const tasks = new Map<Value, Value>();
   const data: Value[] = [];
   for (const ts of s.tasks.values()) {
-    tasks.set(ts.key, taskToDict(ts));
+    tasks.set(plainKey(ts.key), taskToDict(ts, exclude));
     if (ts.stored) data.push(ts.key);
   }
   return new Map<Value, Value>([
@@ -40,14 +40,20 @@ export function stateToDict(s: WorkerState): Map<Value, Value> {
   ]);
 }
 
+/** A tuple as a text: neither YAML nor msgpack can read a tuple as a key back. */
+function plainKey(key: Value): Value {
+  return Array.isArray(key) || key instanceof Uint8Array ? pythonRepr(key) : key;
+}
+
 function keys(tasks: Iterable<TaskState>): Value[] {
   return Array.from(tasks, (ts) => ts.key as Value);
 }
 
-/** Without what is empty; other tasks by their repr only. */
-function taskToDict(ts: TaskState): Map<Value, Value> {
+/** Without what is empty or excluded; other tasks by their repr only. */
+function taskToDict(ts: TaskState, exclude: ReadonlySet<Value>): Map<Value, Value> {
   const out = new Map<Value, Value>();
   const put = (field: string, value: Value): void => {
+    if (exclude.has(field)) return;
     const empty = value === null || value === "" || value === false || (Array.isArray(value) && value.length === 0);
     if (!empty && !(value instanceof Map && value.size === 0)) out.set(field, value);
   };

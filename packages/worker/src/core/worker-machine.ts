@@ -206,9 +206,9 @@ export class WorkerMachine {
     return this.#state.story(keysOrStimuli);
   }
 
-  /** For `dump_state`: the fields of `WorkerState._to_dict`. */
-  toDict(): Map<Value, Value> {
-    return stateToDict(this.#state);
+  /** For `dump_state`: the fields of `WorkerState._to_dict`; tasks come without those of `exclude`. */
+  toDict(exclude: ReadonlySet<Value> = new Set()): Map<Value, Value> {
+    return stateToDict(this.#state, exclude);
   }
 
   /** @throws {Error} where an invariant does not hold. */

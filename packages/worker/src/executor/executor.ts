@@ -18,6 +18,16 @@ export interface ExecuteRequest {
   readonly spanId: string | null;
 }
 
+/** How a task spent its time, and what its own code metered (distributed.metrics.context_meter). */
+export interface TaskMeter {
+  /** CPU seconds of the task's thread; null where it had none of its own. */
+  readonly cpuS: number | null;
+  /** Seconds in the task's function, without CPU time and without what it metered itself. */
+  readonly nonCpuS: number;
+  /** (label, value, unit) */
+  readonly metrics: readonly (readonly [label: Value, value: Value, unit: string])[];
+}
+
 /** What became of a task; `type` is the pickled type, times are the executor's clock in seconds. */
 export type ExecuteOutcome =
   | {
@@ -30,9 +40,10 @@ export type ExecuteOutcome =
       readonly start: number;
       readonly stop: number;
       readonly thread: number | null;
-      /** Further startstops (`disk-read`, `deserialize`), metadata, digests: as `task-finished` carries them. */
+      /** Further startstops (`disk-read`, `deserialize`) and metadata: as `task-finished` carries them. */
       readonly startstops: readonly Value[];
       readonly metadata: Value;
+      readonly meter: TaskMeter | null;
     }
   | {
       readonly kind: "failure";
@@ -44,6 +55,7 @@ export type ExecuteOutcome =
       readonly stop: number | null;
       readonly thread: number | null;
       readonly startstops: readonly Value[];
+      readonly meter: TaskMeter | null;
     }
   | { readonly kind: "reschedule"; readonly key: Key; readonly runId: number };
 

@@ -14,7 +14,7 @@
  *   ← request {name, fields}                      reply {value} where it has an id
  */
 import { asNumber, type Key, type Message, ProtocolError, type Value } from "@dask-ts/protocol";
-import type { ExecuteOutcome, ExecuteRequest, PutOutcome } from "./executor.ts";
+import type { ExecuteOutcome, ExecuteRequest, PutOutcome, TaskMeter } from "./executor.ts";
 
 /** One element of `execute`'s `tasks`. */
 export function taskRow(request: ExecuteRequest): Value {
@@ -44,7 +44,7 @@ export function parseOutcome(row: Value): ExecuteOutcome {
   const [kind, key, runId] = row as [Value, Key, number];
   switch (kind) {
     case SUCCESS: {
-      const [, , , nbytes, type, typename, start, stop, thread, startstops, metadata] = row as readonly Value[];
+      const [, , , nbytes, type, typename, start, stop, thread, startstops, metadata, meter] = row as readonly Value[];
       return {
         kind: "success",
         key,
@@ -57,10 +57,11 @@ export function parseOutcome(row: Value): ExecuteOutcome {
         thread: thread as number | null,
         startstops: (startstops as readonly Value[] | null) ?? NONE,
         metadata: metadata ?? NO_METADATA,
+        meter: parseMeter(meter),
       };
     }
     case FAILURE: {
-      const [, , , error, start, stop, thread, startstops] = row as readonly Value[];
+      const [, , , error, start, stop, thread, startstops, meter] = row as readonly Value[];
       return {
         kind: "failure",
         key,
@@ -70,6 +71,7 @@ export function parseOutcome(row: Value): ExecuteOutcome {
         stop: optionalNumber(stop),
         thread: thread as number | null,
         startstops: (startstops as readonly Value[] | null) ?? NONE,
+        meter: parseMeter(meter),
       };
     }
     case RESCHEDULE:
@@ -77,6 +79,17 @@ export function parseOutcome(row: Value): ExecuteOutcome {
     default:
       throw new ProtocolError(`an outcome of an unknown kind: ${String(kind)}`);
   }
+}
+
+/** `[thread-cpu, thread-noncpu, label, value, unit, …]` */
+function parseMeter(row: Value | undefined): TaskMeter | null {
+  if (!Array.isArray(row)) return null;
+  const [cpu, nonCpu, ...flat] = row as readonly Value[];
+  const metrics: [Value, Value, string][] = [];
+  for (let i = 0; i + 2 < flat.length; i += 3) {
+    metrics.push([flat[i] as Value, flat[i + 1] as Value, String(flat[i + 2])]);
+  }
+  return { cpuS: optionalNumber(cpu), nonCpuS: asNumber(nonCpu, 0), metrics };
 }
 
 /** One element of `put`'s `results`. */

@@ -1,5 +1,5 @@
 /** RPC ops of a nanny by their Dask name (wire-protocol.md §21). */
-import { errorMessage, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import type { Message, RpcHandlers, Value } from "@dask-ts/protocol";
 import { getLogs } from "../server/handlers/introspection.ts";
 import { secondsOf } from "../server/handlers/services.ts";
 import type { Nanny } from "./nanny.ts";
@@ -32,8 +32,8 @@ export function nannyHandlers(nanny: Nanny): RpcHandlers {
       return null;
     },
     run: (fields) => run(nanny, fields),
-    plugin_add: (fields) => refusePlugin(fields),
-    plugin_remove: (fields) => refusePlugin(fields),
+    plugin_add: (fields) => nanny.addPlugin(text(fields["name"], ""), fields["plugin"] ?? null),
+    plugin_remove: (fields) => nanny.plugins.remove(text(fields["name"], "")),
     identity: () => ({ type: "Nanny", id: nanny.address }),
     echo: (fields) => fields["data"] ?? null,
   };
@@ -47,13 +47,6 @@ function run(nanny: Nanny, fields: Message): Promise<Value> {
   const { worker } = nanny;
   if (worker === undefined) throw new Error("the nanny has no worker at the moment in which it could run a function");
   return worker.session().executor.call("run", fields);
-}
-
-/** An `error_message` that callers raise. */
-function refusePlugin(fields: Message): Message {
-  const name = text(fields["name"], "");
-  const reason = `Nanny plugin ${name}: this nanny is not a Python process and does not run nanny plugins`;
-  return errorMessage({ kind: "NotImplementedError", text: reason });
 }
 
 function text(value: Value | undefined, fallback: string): string {

@@ -16,6 +16,8 @@ import {
   NANNY_RPC,
   normalizeAddress,
   parseMemoryLimit,
+  pickle,
+  PyGlobal,
   serveComm,
   TimeoutError,
   type Value,
@@ -28,6 +30,7 @@ import { DEFAULT_WORKER_SETTINGS, type WorkerSettings } from "../server/settings
 import { cpuCount, systemMemoryLimit } from "../server/system.ts";
 import { Worker } from "../server/worker.ts";
 import { nannyHandlers } from "./handlers.ts";
+import { NannyPlugins, type NannyPluginsOptions } from "./nanny-plugins.ts";
 import { TerminationMonitor } from "./termination-monitor.ts";
 
 const UNREGISTER_TIMEOUT_MS = 10_000;
@@ -42,6 +45,8 @@ export type NannyStatus = "init" | "running" | "closing_gracefully" | "closing" 
 export interface NannyOptions extends Omit<WorkerOptions, "nanny"> {
   /** `--nanny-port`: ports to try in order; 0 takes a free one. */
   readonly nannyPorts?: readonly number[];
+  /** Where NannyPlugins run; without it they are refused. */
+  readonly pluginPython?: NannyPluginsOptions;
 }
 
 export class Nanny {
@@ -55,6 +60,7 @@ export class Nanny {
   readonly #options: NannyOptions;
   readonly #memoryLimit: number | null;
   readonly #pool: ConnectionPool;
+  readonly plugins: NannyPlugins;
   readonly #stop = new AbortController();
   readonly #comms = new Set<Comm>();
   #finish: (exit: WorkerExit) => void = () => undefined;
@@ -68,7 +74,7 @@ export class Nanny {
   constructor(options: NannyOptions) {
     this.#options = options;
     this.settings = options.settings ?? DEFAULT_WORKER_SETTINGS;
-    this.schedulerAddress = normalizeAddress(options.scheduler);
+    this.schedulerAddress = normalizeAddress(options.scheduler, options.comms?.connect.defaultScheme);
     this.logs = new LogRing(this.settings.logLength);
     this.log = new Logger("distributed.nanny", this.logs.sink, ...(options.logSinks ?? []));
     this.#memoryLimit = parseMemoryLimit(
@@ -80,12 +86,22 @@ export class Nanny {
     this.#pool = new ConnectionPool({
       connect: {
         timeoutMs: this.settings.connectTimeoutMs,
-        tls: options.tls,
+        ...options.comms?.connect,
         serverHostname: options.serverHostname,
       },
     });
     this.finished = new Promise((resolve) => {
       this.#finish = resolve;
+    });
+    this.plugins = new NannyPlugins(options.pluginPython, {
+      log: this.log,
+      localDirectory: options.localDirectory ?? null,
+      facts: () => this.#facts(),
+      logEvent: (topic, msg) => {
+        this.#pool.call(this.schedulerAddress, "log_event", { topic, msg }).catch(() => undefined);
+      },
+      restart: (reason, timeoutMs) => this.restart(reason, timeoutMs),
+      kill: (reason, timeoutMs) => this.kill(reason, timeoutMs),
     });
   }
 
@@ -183,7 +199,8 @@ export class Nanny {
         const { signal } = this.#stop;
         const comm = await this.#pool.take(this.schedulerAddress, { signal });
         comm.send({ op: "register_nanny", address: this.address });
-        this.#refusePlugins(await abortable(comm.receive(), signal));
+        const reply = await abortable(comm.receive(), signal);
+        await this.#setUp(isMessage(reply) ? (reply["nanny-plugins"] ?? null) : null);
         return comm;
       } catch (error) {
         this.#stop.signal.throwIfAborted();
@@ -197,13 +214,42 @@ export class Nanny {
     }
   }
 
-  /** Nanny plugins are Python objects that want stock's nanny; saying nothing about them would be worse than this. */
-  #refusePlugins(reply: Value): void {
-    const plugins = isMessage(reply) ? reply["nanny-plugins"] : undefined;
+  /** Plugins that the scheduler had before this nanny came. One that fails is logged, as in stock. */
+  async #setUp(plugins: Value): Promise<void> {
     if (!(plugins instanceof Map)) return;
-    for (const name of plugins.keys()) {
-      this.log.error(`Nanny plugin ${String(name)} is not run: this nanny does not open Python plugins`);
+    for (const [name, plugin] of plugins as ReadonlyMap<Value, Value>) await this.plugins.add(String(name), plugin);
+  }
+
+  /** Nanny.plugin_add: the worker starts anew where the plugin wants that, with what the plugin has set up. */
+  async addPlugin(name: string, plugin: Value): Promise<Message> {
+    const { restart = false, ...reply } = await this.plugins.add(name, plugin);
+    if (reply["status"] !== "OK") return reply;
+    if (restart === true) await this.restart(`nanny-plugin-${name}-restart`);
+    else await this.#extendPath();
+    return reply;
+  }
+
+  /** The executor that runs can import what plugins have put into a folder. */
+  async #extendPath(): Promise<void> {
+    const function_ = pickle(new PyGlobal("sys", "path.insert"));
+    for (const path of this.plugins.paths) {
+      await this.#worker?.session().executor.call("run", { function: function_, args: pickle([0, path]) });
     }
+  }
+
+  /** Attributes of `nanny` that plugins may look at. */
+  #facts(): Message {
+    const { nthreads, name, protocol } = this.#options;
+    return {
+      address: this.address,
+      scheduler_addr: this.schedulerAddress,
+      worker_address: this.#worker?.address ?? null,
+      name: name ?? null,
+      nthreads: nthreads ?? cpuCount(),
+      memory_limit: this.#memoryLimit,
+      protocol: protocol ?? null,
+      pid: process.pid,
+    };
   }
 
   /** Starts the worker, unless there is one. Concurrent calls share one start (Nanny.instantiate). */
@@ -219,6 +265,7 @@ export class Nanny {
     this.#stop.signal.throwIfAborted();
     const worker = new Worker({
       ...this.#options,
+      environment: { ...this.#options.environment, ...this.plugins.environment },
       memoryLimit: this.#memoryLimit,
       nanny: { address: this.address, closeGracefully: (reason) => this.closeGracefully(reason) },
     });
@@ -336,6 +383,7 @@ export class Nanny {
     await closing;
     await starting?.catch(() => undefined);
     this.#worker = undefined;
+    await this.plugins.close();
     this.#listener?.close();
     await this.#pool.close();
     for (const comm of this.#comms) comm.abort();

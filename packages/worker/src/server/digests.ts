@@ -2,17 +2,24 @@
  * Fine performance metrics: sums by key since the last heartbeat (Server.digest_metric), and the same with the span
  * for the spans extension (distributed.spans.SpansWorkerExtension).
  */
-import { float, type Value } from "@dask-ts/protocol";
+import { asNumber, Float, float, keyId, type Value } from "@dask-ts/protocol";
 
 interface Digest {
   readonly parts: readonly Value[];
   sum: number;
   /** Python keeps counts and bytes as int. */
-  readonly isInt: boolean;
+  isInt: boolean;
 }
 
+/** `spans.CONTEXTS_WITH_SPAN_ID`: metrics whose second part is a span's id. */
+const CONTEXTS_WITH_SPAN: ReadonlySet<Value> = new Set(["execute", "p2p"]);
+/** Different keys between two heartbeats; more than that is a mistake of who meters. */
+const MAX_DIGESTS = 100_000;
+
 export class Digests {
+  /** Sums whose key has no span in it. */
   #sums = new Map<string, Digest>();
+  /** Sums by (context, span, …); the span is null for a task without. */
   #spans = new Map<string, Digest>();
 
   /**
@@ -21,31 +28,62 @@ export class Digests {
    * @param parts context, label, …, unit: `["gather-dep", "network", "seconds"]`.
    */
   add(parts: readonly string[], value: number): void {
-    add(this.#sums, parts, value);
+    const unit = parts.at(-1);
+    add(this.#sums, parts.join("\0"), parts, value, unit === "bytes" || unit === "count");
   }
 
   /** Adds to `["execute", prefix, label, unit]`, and to `["execute", span, prefix, label, unit]` for the spans. */
   addExecute(span: string | null, prefix: string, label: string, unit: string, value: number): void {
-    add(this.#sums, ["execute", prefix, label, unit], value);
-    if (span !== null) add(this.#spans, ["execute", span, prefix, label, unit], value);
+    const id = `${span}\0${prefix}\0${label}\0${unit}`;
+    const known = this.#spans.get(id);
+    if (known !== undefined) known.sum += value;
+    else {
+      add(this.#spans, id, ["execute", span, prefix, label, unit], value, unit === "bytes" || unit === "count");
+    }
   }
 
-  /** The sums so far; they start anew. */
+  /** What user code metered in a task: any label, which travels as it came. */
+  addMetered(span: string | null, prefix: string, label: Value, unit: string, value: Value): void {
+    this.addNamed(["execute", span, prefix, label, unit], value);
+  }
+
+  /** A digest of the executor under its whole name: a text, or a tuple with the span where its context has one. */
+  addNamed(name: Value, value: Value): void {
+    const parts = Array.isArray(name) ? (name as readonly Value[]) : [name];
+    const isInt = !(value instanceof Float) && Number.isInteger(asNumber(value, 0.5));
+    const sums = parts.length > 1 && CONTEXTS_WITH_SPAN.has(parts[0] as Value) ? this.#spans : this.#sums;
+    add(sums, keyId(parts), parts, asNumber(value, 0), isInt);
+  }
+
+  /** The sums so far, without and with spans; they start anew. */
   take(): { readonly totals: Map<Value, Value>; readonly spans: Map<Value, Value> } {
-    const taken = { totals: toMap(this.#sums), spans: toMap(this.#spans) };
+    const totals = new Map<string, Digest>();
+    for (const { parts, sum, isInt } of this.#sums.values()) merge(totals, parts, sum, isInt);
+    const spans = new Map<string, Digest>();
+    for (const { parts, sum, isInt } of this.#spans.values()) {
+      const [context, span, ...rest] = parts;
+      merge(totals, [context as Value, ...rest], sum, isInt);
+      if (span !== null) merge(spans, parts, sum, isInt);
+    }
     this.#sums = new Map();
     this.#spans = new Map();
-    return taken;
+    return { totals: toMap(totals), spans: toMap(spans) };
   }
 }
 
-function add(sums: Map<string, Digest>, parts: readonly Value[], value: number): void {
-  const id = parts.join("\0");
+function add(sums: Map<string, Digest>, id: string, parts: readonly Value[], value: number, isInt: boolean): void {
   const digest = sums.get(id);
-  if (digest === undefined) {
-    const unit = parts.at(-1);
-    sums.set(id, { parts, sum: value, isInt: unit === "bytes" || unit === "count" });
-  } else digest.sum += value;
+  if (digest !== undefined) {
+    digest.sum += value;
+    digest.isInt &&= isInt;
+  } else if (sums.size < MAX_DIGESTS) {
+    sums.set(id, { parts, sum: value, isInt });
+  }
+}
+
+/** The same key may have been counted under two ids; on the wire it must stand once. */
+function merge(sums: Map<string, Digest>, parts: readonly Value[], value: number, isInt: boolean): void {
+  add(sums, keyId(parts), parts, value, isInt);
 }
 
 function toMap(sums: ReadonlyMap<string, Digest>): Map<Value, Value> {

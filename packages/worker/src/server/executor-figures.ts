@@ -4,13 +4,19 @@
  */
 import type { Value } from "@dask-ts/protocol";
 import type { Executor } from "../executor/executor.ts";
+import type { Digests } from "./digests.ts";
 
 type ValueMap = Map<Value, Value>;
 
 export class ExecutorFigures {
+  readonly #digests: Digests;
   #asking = false;
   #metrics: ReadonlyMap<Value, Value> = new Map();
   #extensions: ReadonlyMap<Value, Value> = new Map();
+
+  constructor(digests: Digests) {
+    this.#digests = digests;
+  }
 
   /** Core metrics win over user-defined ones of the same name (Worker.get_metrics). */
   addMetrics(metrics: ValueMap): void {
@@ -21,9 +27,7 @@ export class ExecutorFigures {
   takeExtensions(spans: ValueMap): ValueMap {
     const extensions = new Map(this.#extensions);
     this.#extensions = new Map();
-    const reported = extensions.get("spans");
-    // The executor's spans extension sees what user code meters; the shell's digests go with it.
-    if (reported instanceof Map) for (const [key, value] of reported) if (!spans.has(key)) spans.set(key, value);
+    // What the executor digests comes with its metrics; its own spans extension has nothing to report.
     return extensions.set("spans", spans);
   }
 
@@ -40,12 +44,23 @@ export class ExecutorFigures {
         executor.call("heartbeat-metrics", {}),
         executor.call("heartbeat-extensions", {}),
       ]);
-      if (metrics instanceof Map && !metrics.has("status")) this.#metrics = metrics;
+      if (metrics instanceof Map && !metrics.has("status")) {
+        this.#takeDigests(metrics.get("digests"));
+        metrics.delete("digests");
+        this.#metrics = metrics;
+      }
       if (extensions instanceof Map && !extensions.has("status")) this.#extensions = extensions;
     } catch {
       // The executor is gone; its end is reported by itself.
     } finally {
       this.#asking = false;
+    }
+  }
+
+  #takeDigests(pairs: Value | undefined): void {
+    if (!Array.isArray(pairs)) return;
+    for (const pair of pairs as readonly Value[]) {
+      if (Array.isArray(pair)) this.#digests.addNamed(pair[0] ?? null, pair[1] ?? 0);
     }
   }
 }

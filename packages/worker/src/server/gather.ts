@@ -126,12 +126,14 @@ export async function gather(context: GatherContext, instruction: GatherInstruct
   try {
     const { received, failed } = await store(context, reply.data);
     const nbytes = received.reduce((sum, value) => sum + value.nbytes, 0);
-    context.transfers.received(worker, nbytes, stop - start, new Set(received.map((value) => value.typename)));
+    const delay = context.schedulerDelay();
+    const times = { start: start + delay, stop: stop + delay };
+    const keys = received.map((value) => [value.key, value.nbytes] as const);
+    const typenames = new Set(received.map((value) => value.typename));
+    context.transfers.received({ ...times, who: worker, keys, total: nbytes }, typenames);
     context.digests.add(["transfer-duration"], Math.max(0.001, stop - start));
     context.digests.add(["transfer-bandwidth"], nbytes / Math.max(0.001, stop - start));
-    const delay = context.schedulerDelay();
     const stimulusId = `gather-dep-success-${context.now()}`;
-    const times = { start: start + delay, stop: stop + delay };
     return { kind: "gather-success", worker, totalNbytes, received, failed, ...times, stimulusId };
   } catch (error) {
     return gatherFailed(context, instruction, error);

@@ -1,5 +1,5 @@
 /** How a worker is started. */
-import type { LogSink, TlsSettings, Value } from "@dask-ts/protocol";
+import type { LogSink, Security, Value } from "@dask-ts/protocol";
 import type { Executor, ExecutorEvents } from "../executor/executor.ts";
 import type { WorkerSettings } from "./settings.ts";
 
@@ -53,10 +53,13 @@ export interface WorkerOptions {
   readonly contactAddress?: string | null;
   /** `--dashboard-address`: `:0`, `host:port`. Null: no HTTP port. */
   readonly dashboardAddress?: string | null;
+  /** `--dashboard`: the pages for people; default true. */
+  readonly dashboard?: boolean;
   /** `--local-directory` */
   readonly localDirectory?: string | null;
   readonly deathTimeoutS?: number | null;
-  readonly tls?: TlsSettings;
+  /** TLS, timeouts and limits of comms; default: no TLS, Dask's own timeouts. */
+  readonly comms?: Pick<Security, "connect" | "listen">;
   /** `--scheduler-sni` */
   readonly serverHostname?: string;
   /** As {@link ExecutorSpec.security}. */

@@ -1,6 +1,5 @@
 /** The worker's timers: heartbeats, find-missing, keep-alive, the samples of its process, its lifetime. */
-import type { Value } from "@dask-ts/protocol";
-import { eventLoopIntervalS } from "./event-loop.ts";
+import { EventLoopMeter, type Value } from "@dask-ts/protocol";
 import { ExecutorFigures } from "./executor-figures.ts";
 import { collectMetrics, heartbeatFields, PeriodicCallback, readHeartbeatReply } from "./heartbeat.ts";
 import { MemoryMonitor } from "./memory.ts";
@@ -18,12 +17,13 @@ export class Reporting {
   /** Seconds of a round trip to the scheduler, an exponential average. */
   latencyS = 0.001;
   readonly #worker: Worker;
-  readonly #figures = new ExecutorFigures();
+  readonly #figures: ExecutorFigures;
   readonly #timers: PeriodicCallback[] = [];
   #lifetime: NodeJS.Timeout | undefined;
 
   constructor(worker: Worker) {
     this.#worker = worker;
+    this.#figures = new ExecutorFigures(worker.digests);
   }
 
   start(): void {
@@ -84,7 +84,7 @@ export class Reporting {
       monitor,
       transfers,
       digests,
-      eventLoopIntervalS: eventLoopIntervalS(),
+      eventLoopIntervalS: EventLoopMeter.get().intervalS,
     });
     this.#figures.addMetrics(collected.metrics);
     return collected;

@@ -3,6 +3,7 @@
  * the three is gone. A new executor needs a new session; address, listener and logs belong to the worker.
  */
 import {
+  asNumber,
   BatchedSend,
   type Comm,
   isMessage,
@@ -277,6 +278,7 @@ export class Session {
     this.#sentToExecutor.delete(id);
     if (sent !== undefined) this.#drop(this.#held.release(sent.dependencies));
     const now = this.#host.now();
+    this.#digestExecution(outcome, sent === undefined ? 0 : now - sent.at);
     if (outcome.kind === "reschedule") {
       this.dispatch({ kind: "reschedule", key, stimulusId: `reschedule-${now}` });
       return;
@@ -292,7 +294,6 @@ export class Session {
       this.dispatch({ kind: "execute-failure", key, runId, error, start, stop, thread, startstops, stimulusId });
       return;
     }
-    this.#digestExecution(key, outcome.stop - outcome.start, sent === undefined ? 0 : now - sent.at);
     const { nbytes, type, typename, metadata } = outcome;
     this.dispatch({
       kind: "execute-success",
@@ -310,14 +311,37 @@ export class Session {
     });
   }
 
-  /** Fine performance metrics: time in the function, and the way there and back (`executor`). */
-  #digestExecution(key: Key, computeS: number, totalS: number): void {
-    const task = this.machine.task(key);
+  /**
+   * Fine performance metrics (BaseWorker._finalize_metrics): where the time of a task went. What does not come of the
+   * task itself is the way to the executor and back.
+   */
+  #digestExecution(outcome: ExecuteOutcome, totalS: number): void {
+    const task = this.machine.task(outcome.key);
     if (task === undefined) return;
+    const { spanId } = task;
     const prefix = task.prefix.name;
     const { digests } = this.#host;
-    digests.addExecute(task.spanId, prefix, "thread-noncpu", "seconds", computeS);
-    if (totalS > computeS) digests.addExecute(task.spanId, prefix, "executor", "seconds", totalS - computeS);
+    const meter = outcome.kind === "reschedule" ? null : outcome.meter;
+    const succeeded = outcome.kind === "success";
+    let knownS = 0;
+    for (const [label, value, unit] of meter?.metrics ?? []) {
+      if (unit === "seconds") {
+        // The seconds of a task that failed are told as one sum.
+        if (!succeeded) continue;
+        knownS += asNumber(value, 0);
+      }
+      digests.addMetered(spanId, prefix, label, unit, value);
+    }
+    if (!succeeded) {
+      digests.addExecute(spanId, prefix, outcome.kind === "failure" ? "failed" : "cancelled", "seconds", totalS);
+      return;
+    }
+    if (meter !== null) {
+      if (meter.cpuS !== null) digests.addExecute(spanId, prefix, "thread-cpu", "seconds", meter.cpuS);
+      digests.addExecute(spanId, prefix, "thread-noncpu", "seconds", meter.nonCpuS);
+      knownS += (meter.cpuS ?? 0) + meter.nonCpuS;
+    }
+    digests.addExecute(spanId, prefix, "executor", "seconds", Math.max(0, totalS - knownS));
   }
 
   #retryLater(worker: string): void {

@@ -1,5 +1,6 @@
 /** What the worker reads from Dask's configuration (`distributed.worker.*`), resolved once at start. */
-import type { Config, ConfigValue } from "@dask-ts/protocol";
+import { type Config, type ConfigValue, loadHttpTls } from "@dask-ts/protocol";
+import type { WorkerHttpSettings } from "../http/routes.ts";
 
 export interface WorkerSettings {
   /** `worker.connections.incoming`: transfers to peers at once; false for no limit. */
@@ -44,6 +45,7 @@ export interface WorkerSettings {
   readonly lifetimeS: number | null;
   readonly lifetimeStaggerS: number;
   readonly lifetimeRestart: boolean;
+  readonly http: WorkerHttpSettings;
 }
 
 /** Dask's own defaults (distributed.yaml). */
@@ -80,6 +82,12 @@ export const DEFAULT_WORKER_SETTINGS: WorkerSettings = Object.freeze({
   lifetimeS: null,
   lifetimeStaggerS: 0,
   lifetimeRestart: false,
+  http: Object.freeze({
+    routes: ["distributed.http.worker.prometheus", "distributed.http.health", "distributed.http.statics"],
+    prometheusNamespace: "dask",
+    allowedOrigins: ["*"],
+    tls: undefined,
+  }),
 });
 
 /**
@@ -128,6 +136,12 @@ export function workerSettings(config: Config): WorkerSettings {
     lifetimeS: config.getSeconds("distributed.worker.lifetime.duration"),
     lifetimeStaggerS: seconds("distributed.worker.lifetime.stagger", 0),
     lifetimeRestart: config.getBoolean("distributed.worker.lifetime.restart"),
+    http: Object.freeze({
+      routes: config.getStrings("distributed.worker.http.routes"),
+      prometheusNamespace: config.getString("distributed.dashboard.prometheus.namespace") ?? "",
+      allowedOrigins: config.getStrings("distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin"),
+      tls: loadHttpTls(config),
+    }),
   });
 }
 

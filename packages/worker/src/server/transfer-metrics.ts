@@ -1,5 +1,6 @@
 /** Counts and bandwidth of the transfers from and to other workers (Worker._update_metrics_received_data). */
 import { float, type Value } from "@dask-ts/protocol";
+import { type Transfer, TransferLog } from "./transfer-log.ts";
 
 /** A transfer smaller than this says more about latency than about bandwidth. */
 const BANDWIDTH_MIN_BYTES = 1_000_000;
@@ -11,11 +12,16 @@ export class TransferMetrics {
   outgoingCountTotal = 0;
   /** Bytes per second: an exponential average over transfers of more than 1 MB. */
   bandwidthBytesPerS: number;
+  readonly incomingLog: TransferLog;
+  readonly outgoingLog: TransferLog;
   #byWorker = new Map<string, [sum: number, count: number]>();
   #byType = new Map<string, [sum: number, count: number]>();
 
-  constructor(bandwidthBytesPerS: number) {
+  /** @param logLength transfers kept in each of the two logs. */
+  constructor(bandwidthBytesPerS: number, logLength = 1000) {
     this.bandwidthBytesPerS = bandwidthBytesPerS;
+    this.incomingLog = new TransferLog(logLength);
+    this.outgoingLog = new TransferLog(logLength);
   }
 
   /**
@@ -23,7 +29,10 @@ export class TransferMetrics {
    *
    * @param typenames names of the values' types; bandwidth is booked by type where there is only one.
    */
-  received(worker: string, totalBytes: number, durationS: number, typenames: ReadonlySet<string>): void {
+  received(transfer: Transfer, typenames: ReadonlySet<string>): void {
+    this.incomingLog.add(transfer);
+    const { who: worker, total: totalBytes } = transfer;
+    const durationS = transfer.stop - transfer.start;
     if (totalBytes <= BANDWIDTH_MIN_BYTES) return;
     const bandwidth = totalBytes / Math.max(0.001, durationS);
     this.bandwidthBytesPerS = this.bandwidthBytesPerS * 0.95 + bandwidth * 0.05;

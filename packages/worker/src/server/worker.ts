@@ -9,6 +9,7 @@ import {
   ConnectionPool,
   type ConnectSettings,
   fieldChecker,
+  type HttpServer,
   type Listener,
   Logger,
   LogRing,
@@ -22,15 +23,14 @@ import {
 } from "@dask-ts/protocol";
 import type { ErrorFields } from "../core/events.ts";
 import type { WorkerMachine } from "../core/worker-machine.ts";
+import { type HttpSource, serveWorkerHttp } from "../http/routes.ts";
 import { Digests } from "./digests.ts";
 import { errorFieldsOf } from "./error-fields.ts";
 import { WorkerUnavailableError } from "./handlers/services.ts";
 import { workerHandlers } from "./handlers/table.ts";
-import { type HttpServer, serveHttp } from "./http.ts";
-import { listenWorker, parseDashboardAddress } from "./listening.ts";
+import { listenWorker } from "./listening.ts";
 import type { SystemMonitor } from "./monitor.ts";
 import type { WorkerExit, WorkerOptions } from "./options.ts";
-import { type PagesSource, workerPages } from "./pages.ts";
 import { Reporting } from "./reporting.ts";
 import { createScratchDirectory, type ScratchDirectory } from "./scratch-directory.ts";
 import type { Session, SessionHost } from "./session.ts";
@@ -55,7 +55,7 @@ export interface CloseOptions {
   readonly exitCode?: number;
 }
 
-export class Worker implements SessionHost, PagesSource {
+export class Worker implements SessionHost, HttpSource {
   readonly id: string = `Worker-${randomUUID()}`;
   readonly schedulerAddress: string;
   readonly nthreads: number;
@@ -90,12 +90,12 @@ export class Worker implements SessionHost, PagesSource {
   constructor(options: WorkerOptions) {
     this.options = options;
     this.settings = options.settings ?? DEFAULT_WORKER_SETTINGS;
-    this.schedulerAddress = normalizeAddress(options.scheduler);
+    this.schedulerAddress = normalizeAddress(options.scheduler, options.comms?.connect.defaultScheme);
     this.nthreads = options.nthreads ?? cpuCount();
     this.resources = options.resources ?? this.settings.resources;
     this.logs = new LogRing(this.settings.logLength);
     this.log = new Logger("distributed.worker", this.logs.sink, ...(options.logSinks ?? []));
-    this.transfers = new TransferMetrics(this.settings.bandwidthBytesPerS);
+    this.transfers = new TransferMetrics(this.settings.bandwidthBytesPerS, this.settings.lowLevelLogLength);
     this.memoryLimit = parseMemoryLimit(
       options.memoryLimit === undefined ? "auto" : options.memoryLimit,
       this.nthreads,
@@ -104,7 +104,7 @@ export class Worker implements SessionHost, PagesSource {
     );
     this.connectSettings = {
       timeoutMs: this.settings.connectTimeoutMs,
-      tls: options.tls,
+      ...options.comms?.connect,
       serverHostname: options.serverHostname,
     };
     this.peers = new ConnectionPool({ connect: this.connectSettings });
@@ -174,6 +174,12 @@ export class Worker implements SessionHost, PagesSource {
   }
   get executorMetrics(): ReadonlyMap<string, number> {
     return this.sessions.executor?.metrics ?? new Map();
+  }
+  get executorBytes(): number {
+    return this.sessions.monitor?.processMemory() ?? 0;
+  }
+  get pythonVersion(): string | undefined {
+    return pythonVersionOf(this.sessions.executor?.versions);
   }
   /** The process that runs the tasks; undefined while there is none. */
   get executorPid(): number | undefined {
@@ -250,10 +256,7 @@ export class Worker implements SessionHost, PagesSource {
     this.#address = contactAddress === null ? listener.contactAddress : normalizeAddress(contactAddress);
     this.#name = name ?? this.#address;
     if (dashboardAddress !== null) {
-      const { host, port, prefix } = parseDashboardAddress(dashboardAddress, this.options.host ?? null);
-      this.#http = await serveHttp(host, port, workerPages(this, prefix), (wanted, used) =>
-        this.log.warning(`Port ${wanted} is already in use. Hosting the HTTP server on port ${used} instead`),
-      );
+      this.#http = await serveWorkerHttp(this, dashboardAddress, this.options.dashboard ?? true, this.settings.http);
     }
     logStarted(this, listener.contactAddress, name !== null);
   }
@@ -383,4 +386,11 @@ export class Worker implements SessionHost, PagesSource {
     this.log.info("Worker closed");
     this.#finish({ reason, exitCode });
   }
+}
+
+/** `host.python` of `distributed.versions.get_versions()`. */
+function pythonVersionOf(versions: Value | undefined): string | undefined {
+  const host = versions instanceof Map ? (versions as ReadonlyMap<Value, Value>).get("host") : undefined;
+  const python = host instanceof Map ? (host as ReadonlyMap<Value, Value>).get("python") : undefined;
+  return typeof python === "string" ? python : undefined;
 }

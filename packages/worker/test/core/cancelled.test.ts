@@ -264,3 +264,13 @@ test("an error goes out as it came, and is forgotten with the task", () => {
   expect(d.do(compute("x", { runId: 5 }))).toEqual([["execute", "x"]]);
   expect(d.machine.task("x")?.exception).toBeNull();
 });
+
+test("a value that was not wanted any more is looked for when another task waits for it by the end of the same transfer", () => {
+  const d = new Driver();
+  d.do(compute("u", { whoHas: { t: [LOCAL_PEER], x: [LOCAL_PEER] } }), free("u"));
+  expect(d.states()).toEqual({ x: "cancelled(flight)", t: "cancelled(flight)" });
+  d.do(compute("t", { whoHas: { x: [LOCAL_PEER] } }));
+  expect(d.states()).toEqual({ x: "cancelled(flight)", t: "resumed(flight->waiting)" });
+  d.do(networkFailure(LOCAL_PEER, 2));
+  expect(d.states()).toEqual({ x: "missing", t: "waiting" });
+});

@@ -176,9 +176,12 @@ test("gatherFromWorkers says what is missing, what failed, and who is gone", asy
 
 test("large transfers move the bandwidth average; small ones do not", () => {
   const transfers = new TransferMetrics(100);
-  transfers.received("a", 1000, 1, new Set(["int"]));
+  transfers.received({ start: 0, stop: 1, who: "a", keys: [], total: 1000 }, new Set(["int"]));
   expect(transfers.bandwidthBytesPerS).toBe(100);
-  transfers.received("a", 2_000_000, 1, new Set(["numpy.ndarray"]));
+  transfers.received(
+    { start: 0, stop: 1, who: "a", keys: [["x", 2_000_000]], total: 2_000_000 },
+    new Set(["numpy.ndarray"]),
+  );
   expect(transfers.bandwidthBytesPerS).toBeCloseTo(95 + 100_000);
   const bandwidth = transfers.bandwidth();
   expect([...(bandwidth.get("workers") as Map<string, Value>).keys()]).toEqual(["a"]);

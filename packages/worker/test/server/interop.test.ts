@@ -8,6 +8,7 @@ import type { WorkerOptions } from "../../src/server/options.ts";
 import { pythonStarter } from "../../src/server/python-starter.ts";
 import { Worker } from "../../src/server/worker.ts";
 import { PYTHON, StockCluster } from "./support/stock-cluster.ts";
+import { differences, readFamilies, stockFamilies } from "../../../protocol/test/support/metric-families.ts";
 import { until } from "./support/until.ts";
 
 let cluster: StockCluster;
@@ -199,24 +200,46 @@ emit([both, all(len(who) == 1 for who in c.who_has(fs).values()), c.gather(fs) =
   expect(results).toEqual([true, true, true]);
 });
 
-test("HTTP: health, metrics, sitemap", async () => {
+test("HTTP: health, pages, sitemap", async () => {
   const url = `http://127.0.0.1:${ours.dashboardPort}`;
   const health = await fetch(`${url}/health`);
   expect(health.headers.get("content-type")).toBe("text/plain; charset=utf-8");
   expect(await health.text()).toBe("ok");
-  const metrics = await (await fetch(`${url}/metrics`)).text();
-  for (const name of [
-    "threads 2",
-    'memory_bytes{type="managed"}',
-    "transfer_outgoing_count_total",
-    "tick_count_total",
-  ]) {
-    expect(metrics).toContain(`dask_worker_${name}`);
-  }
+  expect((await fetch(`${url}/readyz`)).status).toBe(200);
   const { paths } = (await (await fetch(`${url}/sitemap.json`)).json()) as { paths: string[] };
-  expect(paths).toContain("/health");
-  expect((await fetch(`${url}/info/main.html`)).status).toBe(200);
+  for (const path of ["/health", "/sitemap.json", "/statics/css/base.css", "/status"]) expect(paths).toContain(path);
+  for (const path of ["status", "system", "counters", "profile", "profile-server", "info/logs.html"]) {
+    const page = await fetch(`${url}/${path}`);
+    expect([path, page.status]).toEqual([path, 200]);
+    expect(await page.text()).not.toMatch(/(?:href|src)="[/]/);
+  }
   expect((await fetch(`${url}/nothing`)).status).toBe(404);
+});
+
+test("/metrics has every family of stock", async () => {
+  await cluster.client(
+    `
+fs = [c.submit(pow, 2, n, workers=args) for n in range(2)]
+bad = c.submit(lambda: 1 / 0, workers=args)
+wait([*fs, bad])
+c.gather(fs)
+# so that they outlive the client
+c.publish_dataset(fs=fs, bad=bad)
+c.run(lambda dask_worker: dask_worker.data.evict(), workers=args)
+emit(None)
+`,
+    [ours.address],
+  );
+  let found: string[] = ["nothing yet"];
+  // The executor's figures come twice a second.
+  const scrape = async (): Promise<void> => {
+    const text = await (await fetch(`http://127.0.0.1:${ours.dashboardPort}/metrics`)).text();
+    found = differences(readFamilies(text), stockFamilies("worker"));
+  };
+  const polling = setInterval(() => void scrape(), 50);
+  await until(`every family is there: ${found.join("; ")}`, () => found.length === 0).catch(() => undefined);
+  clearInterval(polling);
+  expect(found).toEqual([]);
 });
 
 test("bytes that are no message disturb nobody", async () => {

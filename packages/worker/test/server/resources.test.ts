@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
-import { loadConfig, Logger, type Value } from "@dask-ts/protocol";
+import { Float, loadConfig, Logger, type Value } from "@dask-ts/protocol";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Digests } from "../../src/server/digests.ts";
 import { MemoryMonitor } from "../../src/server/memory.ts";
@@ -113,11 +113,33 @@ test("digests add up, with and without span, and start anew", () => {
   const entries = (map: Map<Value, Value>): [string, number][] =>
     [...map].map(([key, value]) => [String(key), Number(value)]);
   expect(entries(totals)).toEqual([
-    ["execute,inc,thread-noncpu,seconds", 3.5],
     ["latency", 0.25],
+    ["execute,inc,thread-noncpu,seconds", 3.5],
   ]);
   expect(entries(spans)).toEqual([["execute,span,inc,thread-noncpu,seconds", 1.5]]);
   expect(digests.take().totals.size).toBe(0);
+});
+
+test("digests of user code keep their labels, their kind of number and stand once", () => {
+  const digests = new Digests();
+  digests.addExecute("span", "inc", "memory-read", "count", 1);
+  digests.addMetered("span", "inc", "memory-read", "count", 2);
+  digests.addMetered("span", "inc", ["a", 1], "widgets", new Float(3));
+  digests.addNamed(["p2p", "span", "background-comms", "process", "seconds"], 0.5);
+  digests.addNamed("tick-duration", 0.25);
+  digests.addNamed("tick-duration", 1);
+  const { totals, spans } = digests.take();
+  expect([...totals]).toEqual([
+    ["tick-duration", 1.25],
+    [["execute", "inc", "memory-read", "count"], 3],
+    [["execute", "inc", ["a", 1], "widgets"], new Float(3)],
+    [["p2p", "background-comms", "process", "seconds"], 0.5],
+  ]);
+  expect([...spans.keys()]).toEqual([
+    ["execute", "span", "inc", "memory-read", "count"],
+    ["execute", "span", "inc", ["a", 1], "widgets"],
+    ["p2p", "span", "background-comms", "process", "seconds"],
+  ]);
 });
 
 test("the monitor measures a process and answers ranges", () => {

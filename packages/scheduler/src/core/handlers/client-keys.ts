@@ -40,10 +40,20 @@ export function clientDesiresKeys(ctx: Context, keys: readonly Key[], client: st
       continue;
     }
     desire(ctx, ts, cs);
+    // It was kept for its dependents only, and without its value. Dask lets the client wait for ever.
+    if (ts.whoWants.has(cs) && ts.pins === 0) startIfReleased(ctx, ts);
   }
+  drain(ctx);
+}
+
+/** A wanted task that could be computed is. */
+export function startIfReleased(ctx: Context, ts: TaskState): void {
+  if (ts.code === State.released && ts.runSpec !== null) ctx.recs.set(ts, State.waiting);
 }
 
 export function desire(ctx: Context, ts: TaskState, cs: ClientState): void {
+  // What has ended needs nobody who fires it; Dask keeps its result for ever.
+  if (cs === ctx.state.fireAndForget && (ts.code === State.memory || ts.code === State.erred)) return;
   ts.whoWants = ts.whoWants.plus(cs);
   cs.wantsWhat.add(ts);
   if (ts.code === State.memory || ts.code === State.erred) reportTask(ctx, ts, cs.client);
@@ -178,6 +188,7 @@ export function retry(ctx: Context, keys: readonly Key[], client: string | null,
   }
   for (const ts of roots) ctx.recs.set(ts, State.waiting);
   drain(ctx);
+  queueSlotsMaybeOpened(ctx);
   return [...seen].map((ts) => ts.key);
 }
 

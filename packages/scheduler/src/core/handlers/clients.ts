@@ -22,6 +22,7 @@ export function addClient(ctx: Context, client: string, now: number, versions: V
   }
   ctx.state.clients.set(client, cs);
   ctx.state.clientsAdded++;
+  for (const listener of ctx.listeners.addClient) listener(client, now);
 }
 
 export function removeClient(ctx: Context, client: string, now: number, stimulusId: string): void {
@@ -37,6 +38,24 @@ export function removeClient(ctx: Context, client: string, now: number, stimulus
   state.clients.delete(client);
   state.clientsRemoved++;
   for (const listener of ctx.listeners.removeClient) listener(client, now);
+}
+
+/**
+ * The first part of `removeClient` for a client that wants very many keys, so that no event takes long: lets go of
+ * `limit` of them. Returns whether it wants more.
+ */
+export function releaseWanted(ctx: Context, client: string, limit: number, now: number, stimulusId: string): boolean {
+  const cs = ctx.state.clients.get(client);
+  if (cs === undefined || cs.wantsWhat.size <= limit) return false;
+  beginEvent(ctx, stimulusId, now);
+  let left = limit;
+  for (const ts of cs.wantsWhat) {
+    if (left-- === 0) break;
+    clientReleases(ctx, ts, cs);
+  }
+  drain(ctx);
+  queueSlotsMaybeOpened(ctx);
+  return true;
 }
 
 function logClientEvent(ctx: Context, client: string, action: string): void {

@@ -1,5 +1,5 @@
 /** Scheduler.heartbeat_worker, but for the extensions' parts, which the shell hands to them. */
-import { asNumber, keyId, type Value } from "@dask-ts/protocol";
+import { asNumber, Float, keyId, type Value } from "@dask-ts/protocol";
 import type { Heartbeat } from "../api.ts";
 import type { Context } from "../context.ts";
 import { addExecTime } from "../occupancy.ts";
@@ -34,9 +34,14 @@ export function heartbeat(ctx: Context, fields: Heartbeat, now: number): boolean
   }
   for (const [key, value] of mapOf(fields.metrics.get("digests_total_since_heartbeat"))) {
     const id = keyId(key);
+    const number = asNumber(value, 0);
+    const isFloat = value instanceof Float || !Number.isInteger(number);
     const known = state.cumulativeWorkerMetrics.get(id);
-    if (known !== undefined) known.sum += asNumber(value, 0);
-    else state.cumulativeWorkerMetrics.set(id, { key, sum: asNumber(value, 0) });
+    if (known === undefined) state.cumulativeWorkerMetrics.set(id, { key, sum: number, isFloat });
+    else {
+      known.sum += number;
+      known.isFloat ||= isFloat;
+    }
   }
   ws.metrics = fields.metrics;
   updateUnmanagedMemory(ws, state.config.memoryRecentToOldTime, now);

@@ -6,6 +6,7 @@ import { formatKeys } from "../format.ts";
 import { beginEvent } from "../event.ts";
 import { removeReplica } from "../occupancy.ts";
 import { leaveSlots } from "../placement.ts";
+import { queueSlotsMaybeOpened } from "../queue-slots.ts";
 import { State } from "../task-status.ts";
 import type { TaskState } from "../task-state.ts";
 import { drain, transition } from "../transitions/engine.ts";
@@ -79,6 +80,8 @@ export function removeWorker(
   outbox.event("all", new Map([...event, ["worker", address]]));
 
   drain(ctx);
+  // Tasks that needed lost data have left other workers.
+  queueSlotsMaybeOpened(ctx);
   refreshNoWorkersSince(ctx, now);
   for (const listener of ctx.listeners.removeWorker) listener(ws, stimulusId, now);
   if (state.workers.size === 0) outbox.log("info", "Lost all workers");

@@ -1,10 +1,11 @@
 /** What workers say about data they hold: add-keys, release-worker-data, request-refresh-who-has. */
 import { type Key, keyId, type Message, type Value } from "@dask-ts/protocol";
-import { type Context, sendToWorker } from "../context.ts";
+import { type Context, freeOnWorker, sendToWorker } from "../context.ts";
 import { beginEvent } from "../event.ts";
 import { keyField, keysField, textField } from "../fields.ts";
 import { freeKeys } from "../messages.ts";
 import { addReplica, removeReplica } from "../occupancy.ts";
+import { queueSlotsMaybeOpened } from "../queue-slots.ts";
 import { State } from "../task-status.ts";
 import { transitions } from "../transitions/engine.ts";
 
@@ -41,7 +42,13 @@ export function onReleaseWorkerData(ctx: Context, worker: string, message: Messa
   const ws = ctx.state.workers.get(worker);
   if (ts === undefined || ws === undefined || !ts.whoHas.has(ws)) return;
   removeReplica(ctx.state, ts, ws);
-  if (ts.whoHas.size === 0) transitions(ctx, ts, State.released, stimulusId);
+  // It may be about an older value of that key, freed on our order just before this one was scattered to the worker. Both
+  // sides must mean the same, or the worker keeps this one for ever (as with Dask).
+  freeOnWorker(ctx, worker, ts);
+  if (ts.whoHas.size > 0) return;
+  transitions(ctx, ts, State.released, stimulusId);
+  // Tasks that needed it have left their workers.
+  queueSlotsMaybeOpened(ctx);
 }
 
 /** Scheduler.handle_request_refresh_who_has. */
@@ -53,7 +60,9 @@ export function onRequestRefreshWhoHas(ctx: Context, worker: string, message: Me
   const unknown: Key[] = [];
   for (const key of keys) {
     const ts = ctx.state.tasks.get(keyId(key));
-    if (ts === undefined) unknown.push(key);
+    // Nobody has it: then no task that needs it is with any worker. A worker that looks for it was fetching it for a task
+    // that was taken back, and may still think that one it has run waits for it (Dask lets it ask for ever).
+    if (ts === undefined || (ts.whoHas.size === 0 && ts.processingOn?.address !== worker)) unknown.push(key);
     else
       whoHas.set(
         key,

@@ -106,6 +106,7 @@ export function reschedule(ctx: Context, key: Key, worker: string | null, stimul
   if (worker !== null && ts.processingOn !== null && ts.processingOn.address !== worker) return;
   ctx.recs.set(ts, State.released);
   drain(ctx);
+  queueSlotsMaybeOpened(ctx);
 }
 
 /** Scheduler.handle_long_running: the task has seceded; it no longer counts for occupancy and slots. */

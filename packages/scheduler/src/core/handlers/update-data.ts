@@ -4,10 +4,11 @@ import type { Context } from "../context.ts";
 import { BadMessageError } from "../errors.ts";
 import { beginEvent } from "../event.ts";
 import { addReplica, setNbytes } from "../occupancy.ts";
+import { queueSlotsMaybeOpened } from "../queue-slots.ts";
 import { reportToWanting } from "../report.ts";
 import { setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
-import { dependentsReady, leaveWaiters } from "../transitions/common.ts";
+import { dependentsReady, leaveWaiters, recommendUnwanted } from "../transitions/common.ts";
 import { drain, transition } from "../transitions/engine.ts";
 import type { WorkerState } from "../worker-state.ts";
 import { clientDesiresKeys, clientOf } from "./client-keys.ts";
@@ -60,13 +61,19 @@ export function updateData(
     reportToWanting(ctx, ts, message, null);
     drain(ctx);
   }
-  if (client !== null) {
-    clientDesiresKeys(
-      ctx,
-      entries.map(([key]) => key),
-      client,
-    );
+  queueSlotsMaybeOpened(ctx);
+  if (client === null) return;
+  const keys = entries.map(([key]) => key);
+  if (state.clients.has(client)) {
+    clientDesiresKeys(ctx, keys, client);
+    return;
   }
+  // The client has left while its data was on the way. Dask keeps the data for ever, for a client that nobody is.
+  for (const key of keys) {
+    const ts = state.taskOf(key);
+    if (ts !== undefined) recommendUnwanted(ctx, ts);
+  }
+  drain(ctx);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { type Context, freeOnHolders, sendToClient, type TransitionArgs } from "../context.ts";
 import { emptySet } from "../few-set.ts";
 import { computeTaskMessage, taskErred, taskReport } from "../messages.ts";
-import { addReplica, addToProcessing, removeAllReplicas, removeFromProcessing } from "../occupancy.ts";
+import { addReplica, addToProcessing, forgetNeed, removeAllReplicas, removeFromProcessing } from "../occupancy.ts";
 import { checkIdleSaturated } from "../placement.ts";
 import { byPriorityDescending, setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
@@ -35,6 +35,7 @@ export function assign(ctx: Context, ts: TaskState, ws: WorkerState): void {
     }
   }
   ctx.outbox.worker(ws.address, computeTaskMessage(ctx, ts));
+  ctx.stealing?.enterProcessing(ts, ws);
 }
 
 /** Only meant against order-of-magnitude mistakes: the input alone does not fit into the worker. */
@@ -61,6 +62,7 @@ function failForMemory(ctx: Context, ts: TaskState, ws: WorkerState, bytes: numb
 export function exitProcessing(ctx: Context, ts: TaskState): WorkerState | undefined {
   const { state } = ctx;
   const ws = ts.processingOn as WorkerState;
+  ctx.stealing?.leaveProcessing(ts, ws);
   ts.processingOn = null;
   removeFromProcessing(state, ws, ts);
   if (state.workers.get(ws.address) !== ws) return undefined;
@@ -69,13 +71,13 @@ export function exitProcessing(ctx: Context, ts: TaskState): WorkerState | undef
   return ws;
 }
 
-function acquireResources(ts: TaskState, ws: WorkerState): void {
+export function acquireResources(ts: TaskState, ws: WorkerState): void {
   const resources = ts.restrictions?.resources;
   if (!resources) return;
   for (const [name, amount] of resources) ws.usedResources.set(name, (ws.usedResources.get(name) ?? 0) + amount);
 }
 
-function releaseResources(ts: TaskState, ws: WorkerState): void {
+export function releaseResources(ts: TaskState, ws: WorkerState): void {
   const resources = ts.restrictions?.resources;
   if (!resources) return;
   for (const [name, amount] of resources) ws.usedResources.set(name, (ws.usedResources.get(name) ?? 0) - amount);
@@ -193,7 +195,16 @@ export function propagateErred(ctx: Context, ts: TaskState, args: TransitionArgs
 
   const message = taskErred(ts, failing);
   for (const cs of ts.whoWants.items) sendToClient(ctx, cs, message);
+  settleErred(ctx, ts);
+}
+
+/**
+ * It has come to its end: that is all that fire-and-forget asks for. And where its last dependent was forgotten in the same
+ * event, it would be kept for ever, as with Dask.
+ */
+export function settleErred(ctx: Context, ts: TaskState): void {
   releaseFireAndForget(ctx, ts);
+  if (!ts.wanted && ts.dependents.size === 0) ctx.recs.set(ts, State.forgotten);
 }
 
 /** Transition to forgotten from memory, released or erred: SchedulerState._propagate_forgotten and _remove_key. */
@@ -202,6 +213,8 @@ export function forget(ctx: Context, ts: TaskState): void {
   setState(ts, State.forgotten);
   for (const dts of ts.dependents.items) {
     dts.hasLostDependencies = true;
+    // It will leave its worker without knowing this dependency: Dask would count the transfer for ever.
+    if (dts.processingOn !== null) forgetNeed(state, dts.processingOn, ts);
     dts.dependencies.delete(ts);
     dts.waitingOn.delete(ts);
     // It cannot be computed any more.

@@ -64,6 +64,8 @@ export function drain(ctx: Context): void {
       const finish = ts.recommended as StateCode;
       ts.recommended = -1;
       transition(ctx, ts, finish);
+      // It was to err, and then was not needed. Dask keeps the blame: whatever depends on it later errs for nothing.
+      if (ts.code === State.released && ts.recommended !== State.erred) ts.exceptionBlame = null;
     }
   } catch (error) {
     recs.clear();

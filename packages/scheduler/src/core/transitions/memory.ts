@@ -44,7 +44,10 @@ export function memoryReleased(ctx: Context, ts: TaskState): void {
   for (const dts of ts.waiters.items) {
     if (dts.code === State.waiting) dts.waitingOn = dts.waitingOn.plus(ts);
     else if (dts.code === State.noWorker || dts.code === State.processing || dts.code === State.queued) {
-      recs.set(dts, State.waiting);
+      // Not where it is to leave anyway: it may not be needed any more, and would be computed for nobody.
+      const { recommended } = dts;
+      const leaves = recommended === State.released || recommended === State.forgotten || recommended === State.erred;
+      if (!leaves) recs.set(dts, State.waiting);
     }
   }
 }

@@ -38,7 +38,9 @@ export function processingMemory(ctx: Context, ts: TaskState, args: TransitionAr
 /** SchedulerState._transition_processing_erred. */
 export function processingErred(ctx: Context, ts: TaskState, args: TransitionArgs | undefined): void {
   if (ts.actor) ts.processingOn?.actors.delete(ts);
-  exitProcessing(ctx, ts);
+  const ws = exitProcessing(ctx, ts);
+  // Not by its own error, but as an actor is lost that it needs: its worker does not know. Dask does not tell it.
+  if (ws !== undefined && ws.address !== args?.worker) freeOnWorker(ctx, ws.address, ts);
   propagateErred(ctx, ts, args ?? {});
 }
 

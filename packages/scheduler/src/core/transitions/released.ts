@@ -4,7 +4,7 @@ import { emptySet, FewSet } from "../few-set.ts";
 import { taskErred } from "../messages.ts";
 import { setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
-import { forget } from "./common.ts";
+import { forget, settleErred } from "./common.ts";
 
 /** SchedulerState._transition_released_waiting. */
 export function releasedWaiting(ctx: Context, ts: TaskState): void {
@@ -26,7 +26,8 @@ export function releasedWaiting(ctx: Context, ts: TaskState): void {
       else missing.push(dts);
     }
     if (dts.code === State.released) {
-      recs.set(dts, State.waiting);
+      // Lost for good: it will be forgotten, and this one with it. (In Dask it would wait for ever.)
+      if (dts.recommended !== State.forgotten) recs.set(dts, State.waiting);
     } else {
       dts.waiters = dts.waiters.plus(ts);
       if (dts.code === State.erred) recs.waitingOnErred.push(ts);
@@ -58,6 +59,7 @@ export function releasedErred(ctx: Context, ts: TaskState): void {
   const message = taskErred(ts, failing);
   for (const cs of ts.whoWants.items) sendToClient(ctx, cs, message);
   setState(ts, State.erred);
+  settleErred(ctx, ts);
 }
 
 /** SchedulerState._transition_released_forgotten. */

@@ -3,11 +3,12 @@ import { asNumber, float, type Key, type RpcHandlers, type Value } from "@dask-t
 import { UnknownKeyError } from "../../core/errors.ts";
 import { State } from "../../core/task-status.ts";
 import { broadcast } from "../broadcast.ts";
+import { dumpClusterState } from "../cluster-dump.ts";
 import { clusterState } from "../cluster-state.ts";
 import type { SchedulerContext } from "../context.ts";
-import { notAvailable } from "../exceptions.ts";
 import { flagField, optionalKeys, optionalList, optionalNumber, optionalStrings } from "../fields.ts";
-import { emptyProfile, mergeProfileMetadata, mergeProfiles, type Profile } from "../profile.ts";
+import { performanceReport } from "../performance-report.ts";
+import { collectProfile, collectProfileMetadata, emptyProfile, workerProfiles } from "../profile.ts";
 import { sample } from "../replicate.ts";
 
 export function clusterHandlers(ctx: SchedulerContext): RpcHandlers {
@@ -34,25 +35,21 @@ export function clusterHandlers(ctx: SchedulerContext): RpcHandlers {
       // This process has no Python frames to show.
       if (flagField(fields, "scheduler", false)) return emptyProfile();
       const request = {
+        workers: chosen(optionalList(fields, "workers")),
         start: fields["start"] ?? null,
         stop: fields["stop"] ?? null,
         key: fields["key"] ?? null,
         server: flagField(fields, "server", false),
       };
-      const addresses = chosen(optionalList(fields, "workers"));
-      const answers = await settled(addresses, (address) => ctx.pool.call(address, "profile", request));
-      if (!flagField(fields, "merge_workers", true)) return new Map<Value, Value>(answers);
-      return mergeProfiles(answers.map(([, profile]) => profile as Profile));
+      if (flagField(fields, "merge_workers", true)) return await collectProfile(ctx, request);
+      return await workerProfiles(ctx, request);
     },
-    profile_metadata: async (fields) => {
-      const request = { start: fields["start"] ?? 0, stop: fields["stop"] ?? null };
-      const addresses = chosen(optionalList(fields, "workers"));
-      const answers = await settled(addresses, (address) => ctx.pool.call(address, "profile_metadata", request));
-      return mergeProfileMetadata(
-        answers.map(([, metadata]) => metadata),
-        ctx.settings.profileCycle,
-      );
-    },
+    profile_metadata: (fields) =>
+      collectProfileMetadata(ctx, {
+        workers: chosen(optionalList(fields, "workers")),
+        start: fields["start"] ?? 0,
+        stop: fields["stop"] ?? null,
+      }),
 
     worker_logs: (fields) =>
       broadcast(ctx, {
@@ -63,12 +60,8 @@ export function clusterHandlers(ctx: SchedulerContext): RpcHandlers {
 
     benchmark_hardware: () => benchmarkHardware(ctx),
     get_cluster_state: (fields) => clusterState(ctx, (optionalList(fields, "exclude") ?? []).map(String)),
-    dump_cluster_state_to_url: () => {
-      throw notAvailable("dump_cluster_state_to_url", "Client.dump_cluster_state to a local file works");
-    },
-    performance_report: () => {
-      throw notAvailable("performance_report", "its plots are made by bokeh inside the stock scheduler");
-    },
+    dump_cluster_state_to_url: (fields) => dumpClusterState(ctx, fields),
+    performance_report: (fields) => performanceReport(ctx, fields),
     dump_state: (fields) => clusterState(ctx, (optionalList(fields, "exclude") ?? []).map(String)),
   };
 }
@@ -95,18 +88,6 @@ function runningOn(ctx: SchedulerContext, keys: readonly Key[]): Map<string, Key
     }
   }
   return found;
-}
-
-/** Answers of those workers that gave one. */
-async function settled(
-  addresses: readonly string[],
-  ask: (address: string) => Promise<Value>,
-): Promise<[string, Value][]> {
-  const results = await Promise.allSettled(addresses.map(ask));
-  return addresses.flatMap((address, i): [string, Value][] => {
-    const result = results[i];
-    return result?.status === "fulfilled" ? [[address, result.value]] : [];
-  });
 }
 
 /** Mean bandwidths by size, over all workers (bytes/s). */

@@ -81,8 +81,11 @@ export function controlHandlers(ctx: SchedulerContext, lock: ReplicaLock): RpcHa
       const attribute = optionalString(fields, "attribute") ?? "address";
       return (await toClose(ctx, fields)).map((ws) => attributeOf(ws, attribute));
     },
-    adaptive_target: (fields) =>
-      adaptiveTarget(state, duration(fields["target_duration"] ?? null, ctx.settings.targetDuration)),
+    adaptive_target: async (fields) => {
+      const keep = await keeps(ctx);
+      const target = duration(fields["target_duration"] ?? null, ctx.settings.targetDuration);
+      return adaptiveTarget(state, target, () => workersToClose(state, { keep }));
+    },
   };
 }
 
@@ -134,13 +137,12 @@ async function chosen(
 async function toClose(ctx: SchedulerContext, fields: Message): Promise<WorkerState[]> {
   const { state } = ctx.core;
   const key = fields["key"] ?? null;
-  const keep = (ws: WorkerState): boolean => ctx.extensions.some((extension) => extension.keepsWorker?.(ws.address));
   const options: WorkersToCloseOptions = {
     memoryRatio: optionalNumber(fields, "memory_ratio"),
     n: optionalNumber(fields, "n"),
     minimum: optionalNumber(fields, "minimum"),
     target: optionalNumber(fields, "target"),
-    keep,
+    keep: await keeps(ctx),
   };
   if (key === null) return workersToClose(state, options);
   const workers = [...state.workers.values()];
@@ -153,6 +155,13 @@ async function toClose(ctx: SchedulerContext, fields: Message): Promise<WorkerSt
   if (!Array.isArray(groups)) throw pythonError("RuntimeError", String(reply["exception_text"] ?? "key failed"));
   const byAddress = new Map(workers.map((ws, i) => [ws.address, (groups as readonly Value[])[i]]));
   return workersToClose(state, { ...options, groupOf: (ws) => byAddress.get(ws.address) });
+}
+
+/** SchedulerPlugin.valid_workers_downscaling of all extensions, and of users' plugins. */
+async function keeps(ctx: SchedulerContext): Promise<(ws: WorkerState) => boolean> {
+  const candidates = [...ctx.core.state.workers.values()].filter((ws) => ws.longRunning.size === 0);
+  const valid = await ctx.pluginHost.validWorkers(candidates.map((ws) => ws.address));
+  return (ws) => !valid.has(ws.address) || ctx.extensions.some((extension) => extension.keepsWorker?.(ws.address));
 }
 
 function attributeOf(ws: WorkerState, attribute: string): Value {

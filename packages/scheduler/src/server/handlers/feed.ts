@@ -1,6 +1,6 @@
 /**
- * `feed`: stock runs pickled functions inside the scheduler and sends what they return. Here the functions of progress
- * bars (distributed.diagnostics.progressbar) are recognised and answered from the core; others get an error.
+ * `feed`: stock runs pickled functions inside the scheduler and sends what they return. The functions of progress bars
+ * (distributed.diagnostics.progressbar) are recognised and answered from the core; others run in the plugin host.
  */
 import {
   type Comm,
@@ -15,7 +15,6 @@ import {
   type Value,
 } from "@dask-ts/protocol";
 import type { SchedulerContext } from "../context.ts";
-import { notAvailable } from "../exceptions.ts";
 import { isTrue } from "../fields.ts";
 import { type GroupBy, Progress } from "../progress.ts";
 import { duration } from "./data.ts";
@@ -28,6 +27,10 @@ export function feedHandlers(ctx: SchedulerContext): RpcHandlers {
     feed: async (fields, { comm }): Promise<typeof TAKEN_OVER> => {
       const interval = duration(fields["interval"] ?? null, 1);
       const progress = await progressOf(ctx, fields);
+      if (progress === null) {
+        await feedFromPluginHost(ctx, fields, comm, interval);
+        return TAKEN_OVER;
+      }
       if (!(await known(ctx, progress.keys, comm))) return TAKEN_OVER;
       try {
         await progress.start();
@@ -43,15 +46,40 @@ export function feedHandlers(ctx: SchedulerContext): RpcHandlers {
   };
 }
 
-/** What the setup function of a progress bar would make. @throws where it is none. */
-async function progressOf(ctx: SchedulerContext, fields: Message): Promise<Progress> {
+/** What any function makes, one message each interval; a peer that reads slowly slows nobody else down. */
+async function feedFromPluginHost(ctx: SchedulerContext, fields: Message, comm: Comm, interval: number): Promise<void> {
+  const { pluginHost } = ctx;
+  const feed = pluginHost.nextFeed();
+  const { function: fn = null, setup = null, teardown = null } = fields;
+  await pluginHost.call("feed-open", { feed, function: fn, setup, teardown });
+  try {
+    while (!comm.closed && ctx.status === "running") {
+      const { value = null } = await pluginHost.call("feed-next", { feed });
+      if (comm.closed) return;
+      comm.send(value);
+      await comm.drained();
+      await ctx.sleep(interval * 1000);
+    }
+  } catch (error) {
+    if (!comm.closed) throw error;
+  } finally {
+    if (ctx.status === "running") {
+      pluginHost.call("feed-close", { feed }).catch((error: unknown) => {
+        ctx.log.warning(`The teardown of a feed failed: ${(error as Error).message}`);
+      });
+    }
+  }
+}
+
+/** What the setup function of a progress bar would make; null where it is none. */
+async function progressOf(ctx: SchedulerContext, fields: Message): Promise<Progress | null> {
   const { setup, function: fn } = fields;
-  if (!mentionsProgress(setup) || fn === undefined) throw notAvailable("feed", "it serves progress bars only");
+  if (!mentionsProgress(setup) || fn === undefined) return null;
   const host = await ctx.graphHost();
   // A pickle whose value is what `classify_feed` says of the two functions.
   const question = pickle(new PyCall(new PyGlobal("dask_ts.feed", "classify_feed"), [setup]));
   const { value } = await host.call("open-pickle-plain", { data: question });
-  if (!(value instanceof Map)) throw notAvailable("feed", "it serves progress bars only");
+  if (!(value instanceof Map)) return null;
   const facts = value as ReadonlyMap<Value, Value>;
   const keys = (facts.get("keys") ?? []) as readonly Value[];
   const complete = isTrue(facts.get("complete") ?? false);

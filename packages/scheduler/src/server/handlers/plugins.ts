@@ -1,20 +1,10 @@
 /** RPC ops for plugins, and functions that run on the scheduler (wire-protocol.md §14.4). */
-import { pickle, Pickled, PyGlobal, RemoteError, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { Pickled, type RpcHandlers, Serialized, type Value } from "@dask-ts/protocol";
+import type { PickledPlugin } from "../../plugin-host/plugin-host.ts";
 import { broadcast } from "../broadcast.ts";
 import type { SchedulerContext } from "../context.ts";
 import { pythonError } from "../exceptions.ts";
 import { bytesField, flagField, optionalString, stringField } from "../fields.ts";
-
-/** Calls a function of dask_ts.scheduler_plugins in the graph host; its exception is the caller's. */
-async function callBeside(ctx: SchedulerContext, name: string, args: readonly Value[]): Promise<void> {
-  const host = await ctx.graphHost();
-  const reply = await host.call("run-function", {
-    function: pickle(new PyGlobal("dask_ts.scheduler_plugins", name)),
-    args: pickle(args),
-    wait: true,
-  });
-  if (reply["status"] === "error") throw new RemoteError(reply);
-}
 
 export function pluginHandlers(ctx: SchedulerContext): RpcHandlers {
   const { worker, nanny } = ctx.plugins;
@@ -53,26 +43,28 @@ export function pluginHandlers(ctx: SchedulerContext): RpcHandlers {
     },
 
     register_scheduler_plugin: async (fields) => {
-      const name = optionalString(fields, "name");
-      await callBeside(ctx, "register_plugin", [
-        bytesField(fields, "plugin"),
-        name,
-        flagField(fields, "idempotent", false),
-      ]);
+      const idempotent = flagField(fields, "idempotent", false);
+      await ctx.pluginHost.addPlugin(pickledField(fields["plugin"]), optionalString(fields, "name"), idempotent);
     },
     unregister_scheduler_plugin: async (fields) => {
-      await callBeside(ctx, "unregister_plugin", [stringField(fields, "name")]);
+      await ctx.pluginHost.removePlugin(stringField(fields, "name"));
     },
 
-    run_function: async (fields) => {
+    run_function: async (fields, { serializers }) => {
       const { function: fn = null, args, kwargs } = fields;
       const event = new Map<Value, Value>([
         ["action", "run-function"],
         ["function", fn instanceof Pickled || fn instanceof Uint8Array ? fn : null],
       ]);
       ctx.logEvent("all", event);
-      const host = await ctx.graphHost();
-      return await host.call("run-function", { function: fn, args, kwargs, wait: flagField(fields, "wait", true) });
+      const wait = flagField(fields, "wait", true);
+      return await ctx.pluginHost.call("run-function", { function: fn, args, kwargs, wait, serializers });
     },
   };
+}
+
+/** `pickle.dumps(plugin)`, as bytes or closed. */
+function pickledField(value: Value | undefined): PickledPlugin {
+  if (value instanceof Pickled || value instanceof Serialized || value instanceof Uint8Array) return value;
+  throw pythonError("TypeError", "a plugin comes as a pickle");
 }

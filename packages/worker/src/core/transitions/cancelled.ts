@@ -1,6 +1,6 @@
 /** Transitions out of cancelled: released by the scheduler while an execution or a transfer goes on. */
 import { ensureComputing } from "../computing.ts";
-import { RELEASED } from "../recommendations.ts";
+import { FETCH, RELEASED } from "../recommendations.ts";
 import type { TaskState } from "../task-state.ts";
 import type { WorkerState } from "../worker-state.ts";
 import { assert, genericReleased, type Transition } from "./generic.ts";
@@ -8,8 +8,15 @@ import { assert, genericReleased, type Transition } from "./generic.ts";
 /** Wanted as a dependency. */
 export function cancelledFetch(s: WorkerState, ts: TaskState): void {
   if (ts.previous === "flight") {
-    if (ts.done) {
-      // The transfer ended without the value, and nobody wants it.
+    if (ts.done && isWaitedFor(ts)) {
+      // The transfer ended without the value, and by the same end another task has begun to wait for it. Dask releases it
+      // here, and the other waits for ever.
+      s.setState(ts, "released");
+      ts.previous = null;
+      ts.done = false;
+      s.recommendations.set(ts, FETCH);
+    } else if (ts.done) {
+      // … and nobody wants it.
       s.recommendations.set(ts, RELEASED);
     } else {
       s.setState(ts, "flight");
@@ -20,6 +27,13 @@ export function cancelledFetch(s: WorkerState, ts: TaskState): void {
   assert(ts.previous !== null && !ts.done, s, ts, "fetch");
   s.setState(ts, "resumed");
   ts.next = "fetch";
+}
+
+function isWaitedFor(ts: TaskState): boolean {
+  for (const dependent of ts.dependents) {
+    if (dependent.state === "waiting" && dependent.waitingForData.has(ts)) return true;
+  }
+  return false;
 }
 
 /** To be computed. */

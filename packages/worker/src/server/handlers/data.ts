@@ -1,6 +1,7 @@
 /** Ops that move values: get_data, update_data, gather, free_keys, keys. */
 import {
   type Comm,
+  compressPayload,
   DONT_REPLY,
   getAddressHost,
   type Key,
@@ -59,20 +60,27 @@ async function getData(worker: WorkerServices, fields: Message, context: RpcCont
     let entries = await session.executor.get(keys, serializers);
     const serialized = worker.now();
     worker.digests.add(["get-data", "serialize", "seconds"], serialized - begun);
-    for (const { key } of entries) nbytes += session.machine.task(key)?.nbytes ?? 0;
+    const keysSent: [Key, number][] = entries.map(({ key }) => [key, session.machine.task(key)?.nbytes ?? 0]);
+    for (const [, size] of keysSent) nbytes += size;
     transfers.outgoingBytes += nbytes;
     transfers.outgoingBytesTotal += nbytes;
     const data = new Map<Value, Value>();
-    for (const entry of entries) data.set(entry.key, entry.data);
+    const { compression } = comm.negotiated;
+    for (const entry of entries) data.set(entry.key, await compressPayload(entry.data, compression));
     comm.send({ status: "OK", data });
     // The socket has the buffers now; keeping them here would hold a large value until the peer's last message.
     data.clear();
     entries = [];
     const acknowledgement = await comm.receive();
-    worker.digests.add(["get-data", "network", "seconds"], worker.now() - serialized);
+    const stop = worker.now();
+    worker.digests.add(["get-data", "network", "seconds"], stop - serialized);
     if (acknowledgement !== "OK") {
       throw new ProtocolError(`get_data was acknowledged with something else than "OK" by ${comm.peerAddress}`);
     }
+    const who = typeof fields["who"] === "string" ? fields["who"] : comm.peerAddress;
+    const delay = session.schedulerDelay;
+    const times = { start: serialized + delay, stop: stop + delay };
+    transfers.outgoingLog.add({ ...times, who, keys: keysSent, total: nbytes });
     return DONT_REPLY;
   } catch (error) {
     // The peer takes a broken connection for a lost worker, which is what a dead executor is to it.

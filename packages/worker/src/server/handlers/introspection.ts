@@ -1,5 +1,6 @@
 /** Ops that tell about the worker and change nothing. */
-import { asNumber, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { asNumber, float, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import type { Session } from "../session.ts";
 import { readKeys, type WorkerServices } from "./services.ts";
 
 export function introspectionHandlers(worker: WorkerServices): RpcHandlers {
@@ -7,7 +8,11 @@ export function introspectionHandlers(worker: WorkerServices): RpcHandlers {
     identity: () => identity(worker),
     echo: (fields) => fields["data"] ?? null,
     ping: () => Buffer.from("pong"),
-    versions: () => worker.session().executor.versions,
+    versions: (fields) => {
+      const { executor } = worker.session();
+      const packages = fields["packages"] ?? null;
+      return packages === null ? executor.versions : executor.call("versions", { packages });
+    },
     get_logs: (fields) => getLogs(worker, fields),
     get_story: (fields) => worker.session().machine.story(readKeys(fields["keys_or_stimuli"])),
     get_monitor_info: (fields) =>
@@ -37,11 +42,31 @@ export function getLogs(worker: Pick<WorkerServices, "logs">, fields: Message): 
 function dumpState(worker: WorkerServices, fields: Message): Value {
   const { exclude } = fields;
   const excluded = new Set(Array.isArray(exclude) || exclude instanceof Set ? (exclude as Iterable<Value>) : []);
+  const session = worker.session();
+  const { machine } = session;
+  const { memory } = worker.settings;
   const out = new Map<Value, Value>(Object.entries(identity(worker)) as [string, Value][]);
   out.set("address", worker.address);
   out.set("status", worker.status);
+  out.set("thread_id", 0);
   out.set("logs", worker.logs.get());
-  for (const [name, value] of worker.session().machine.toDict()) out.set(name, value);
+  for (const [name, value] of machine.toDict(excluded)) out.set(name, value);
+  out.set("task_cumulative_elapsed", elapsed(machine.cumulativeElapsed(session.now())));
+  out.set("transfer_incoming_log", worker.transfers.incomingLog.entries());
+  out.set("transfer_outgoing_log", worker.transfers.outgoingLog.entries());
+  out.set("memory_target_fraction", memory.target);
+  out.set("memory_spill_fraction", memory.spill);
+  out.set("memory_pause_fraction", memory.pause);
   for (const name of excluded) out.delete(name);
   return out;
+}
+
+/** prefix → state → seconds */
+function elapsed(rows: ReturnType<Session["machine"]["cumulativeElapsed"]>): Value {
+  const prefixes = new Map<Value, Map<Value, Value>>();
+  for (const { prefix, state, seconds } of rows) {
+    const states = prefixes.get(prefix) ?? new Map<Value, Value>();
+    prefixes.set(prefix, states.set(state, float(seconds)));
+  }
+  return prefixes;
 }

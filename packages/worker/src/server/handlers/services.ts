@@ -4,6 +4,7 @@ import { asNumber, isKey, parseTimedelta } from "@dask-ts/protocol";
 import type { Digests } from "../digests.ts";
 import type { SystemMonitor } from "../monitor.ts";
 import type { Session } from "../session.ts";
+import type { WorkerSettings } from "../settings.ts";
 import type { TransferMetrics } from "../transfer-metrics.ts";
 
 export interface WorkerServices {
@@ -15,6 +16,7 @@ export interface WorkerServices {
   readonly nthreads: number;
   readonly memoryLimit: number | null;
   readonly localDirectory: string;
+  readonly settings: WorkerSettings;
   readonly log: Logger;
   readonly logs: LogRing;
   readonly digests: Digests;

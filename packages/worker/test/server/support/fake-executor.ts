@@ -44,6 +44,7 @@ export class FakeExecutor implements Executor {
           thread: 1,
           startstops: [],
           metadata: null,
+          meter: null,
         });
       });
     }

@@ -1,0 +1,438 @@
+"""``dask_scheduler``: the scheduler as plugins, preload modules and run_on_scheduler see it.
+
+One object for the life of the plugin host. What it says is asked of the scheduler's process when it
+is looked at; methods that change something go there as requests; attributes that user code sets stay
+here. What stock's Scheduler has and this one cannot have raises an AttributeError that names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator, KeysView, MutableMapping, ValuesView
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import distributed.scheduler as stock
+from distributed.comm import get_address_host, unparse_host_port
+from distributed.core import AsyncTaskGroup, ConnectionPool, Status
+from distributed.protocol.serialize import _is_dumpable
+from distributed.security import Security
+from distributed.utils import import_file
+
+from dask_ts.view_source import Source
+from dask_ts.view_spans import spans_extension
+from dask_ts.view_states import Computation, State, StateMapping, Views
+
+if TYPE_CHECKING:
+    from dask_ts.plugin_host import PluginHost
+
+#: Values of the scheduler that are asked by name.
+VALUES = (
+    "address",
+    "addresses",
+    "aliases",
+    "allowed_failures",
+    "bandwidth",
+    "bandwidth_types",
+    "bandwidth_workers",
+    "contact_address",
+    "cumulative_worker_metrics",
+    "host_info",
+    "id",
+    "idle_since",
+    "idle_timeout",
+    "is_idle",
+    "listen_address",
+    "n_tasks",
+    "name",
+    "nanny_plugins",
+    "no_workers_timeout",
+    "resources",
+    "scheduler_file",
+    "services",
+    "started",
+    "task_metadata",
+    "time_started",
+    "total_memory",
+    "total_nthreads",
+    "total_nthreads_history",
+    "total_occupancy",
+    "transition_counter",
+    "validate",
+    "worker_plugins",
+    "worker_ttl",
+    "DEFAULT_TASK_DURATION",
+    "UNKNOWN_TASK_DURATION",
+    "WORKER_SATURATION",
+)
+
+#: Methods of stock's Scheduler and the RPC op that does the same.
+OPS = {
+    "adaptive_target": "adaptive_target",
+    "add_keys": "add_keys",
+    "add_resources": "set_resources",
+    "benchmark_hardware": "benchmark_hardware",
+    "broadcast": "broadcast",
+    "check_idle": "check_idle",
+    "client_desires_keys": "client-desires-keys",
+    "client_releases_keys": "client-releases-keys",
+    "client_send": "client-send",
+    "close": "terminate",
+    "close_worker": "close-worker",
+    "dump_cluster_state_to_url": "dump_cluster_state_to_url",
+    "gather": "gather",
+    "get_call_stack": "call_stack",
+    "get_cluster_state": "get_cluster_state",
+    "get_events": "events",
+    "get_has_what": "has_what",
+    "get_logs": "get_logs",
+    "get_metadata": "get_metadata",
+    "get_nbytes": "nbytes",
+    "get_ncores": "ncores",
+    "get_ncores_running": "ncores_running",
+    "get_processing": "processing",
+    "get_profile": "profile",
+    "get_profile_metadata": "profile_metadata",
+    "get_task_prefix_states": "get_task_prefix_states",
+    "get_task_status": "get_task_status",
+    "get_task_stream": "get_task_stream",
+    "get_task_stream_index": "get_task_stream_index",
+    "get_who_has": "who_has",
+    "get_worker_logs": "worker_logs",
+    "handle_worker_status_change": "worker-status-change",
+    "identity": "identity",
+    "log_event": "log_event",
+    "performance_report": "performance_report",
+    "proxy": "proxy",
+    "rebalance": "rebalance",
+    "register_nanny_plugin": "register_nanny_plugin",
+    "register_worker_plugin": "register_worker_plugin",
+    "remove_client": "remove-client",
+    "remove_worker": "unregister",
+    "replicate": "replicate",
+    "report": "report",
+    "restart": "restart",
+    "restart_workers": "restart_workers",
+    "retire_workers": "retire_workers",
+    "scatter": "scatter",
+    "set_metadata": "set_metadata",
+    "set_restrictions": "set_restrictions",
+    "start_task_metadata": "start_task_metadata",
+    "stimulus_cancel": "cancel-keys",
+    "stimulus_retry": "retry",
+    "stop_task_metadata": "stop_task_metadata",
+    "subscribe_topic": "subscribe-topic",
+    "unregister_nanny_plugin": "unregister_nanny_plugin",
+    "unregister_worker_plugin": "unregister_worker_plugin",
+    "unsubscribe_topic": "unsubscribe-topic",
+    "update_data": "update_data",
+    "versions": "versions",
+    "worker_send": "worker-send",
+    "workers_to_close": "workers_to_close",
+}
+
+#: Methods of stock's Scheduler that only combine what is here.
+REUSED = ("coerce_hostname", "get_worker_service_addr", "workers_list")
+
+#: Why something is not here, beyond "it is in the scheduler's process".
+ELSEWHERE = {
+    "http_server": "the scheduler's process serves HTTP",
+    "http_application": "the scheduler's process serves HTTP",
+    "stream_comms": "use worker_send",
+    "client_comms": "use client_send or report",
+    "transition": "task states change in the scheduler's process only",
+    "transitions": "task states change in the scheduler's process only",
+    "transition_log": "use get_story",
+    "story": "use get_story",
+}
+
+
+class Table(MutableMapping):
+    """A dict that tells when it was changed."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._items: dict[Any, Any] = {}
+        self._changed = changed
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._items[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._items[key] = value
+        self._changed()
+
+    def __delitem__(self, key: Any) -> None:
+        del self._items[key]
+        self._changed()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self._items),)
+
+
+class Extensions(dict):
+    """``scheduler.extensions``: what user code put there, and the spans as they are at the moment; the
+    others of stock's own are in the scheduler's process."""
+
+    def __init__(self, scheduler: Any, source: Source) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self._source = source
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __missing__(self, key: Any) -> Any:
+        if key == "spans":
+            return spans_extension(self._scheduler, self._source.value("spans"))
+        raise KeyError(f"{key!r} (the scheduler's own extensions are in its process, not beside it)")
+
+
+class SchedulerView:
+    """See the module."""
+
+    def __init__(self, host: PluginHost) -> None:
+        from tornado.ioloop import IOLoop
+
+        self._host = host
+        self._source = source = host.source
+        self._views = views = Views(source, self)
+        self.loop = self.io_loop = IOLoop.current()
+        self.workers = StateMapping(source, "workers", "worker", views.worker)
+        self.tasks = StateMapping(source, "tasks", "task", views.task)
+        self.clients = StateMapping(source, "clients", "client", views.client)
+        self.task_groups = StateMapping(source, "task_groups", "group", views.group)
+        self.task_prefixes = StateMapping(source, "task_prefixes", "prefix", views.prefix)
+        self.plugins = host.plugins.table
+        self.handlers = Table(host.tell_handlers)
+        self.stream_handlers = Table(host.tell_handlers)
+        self.extensions = Extensions(self, source)
+        self.periodic_callbacks: dict[str, Any] = {}
+        self.local_directory = host.folder
+        self.security = Security()
+        self.connection_args = self.security.get_connection_args("scheduler")
+        self.rpc = ConnectionPool(deserialize=False, connection_args=self.connection_args)
+        self.logger = logging.getLogger("distributed.scheduler")
+        self._ongoing_background_tasks = AsyncTaskGroup()
+        self._fixed = frozenset((*self.__dict__, *VALUES))
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # isinstance(dask_server, Scheduler) in a preload module for schedulers and workers
+        return stock.Scheduler
+
+    def __getattr__(self, name: str) -> Any:
+        if name in VALUES:
+            return self._source.value(name)
+        if name in OPS:
+            return self._method(name, OPS[name])
+        if name in REUSED:
+            return getattr(stock.Scheduler, name).__get__(self)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if hasattr(stock.Scheduler, name) or name in ELSEWHERE:
+            why = ELSEWHERE.get(name, "functions, plugins and preload modules run beside the scheduler, not in it")
+            raise AttributeError(f"the scheduler's {name!r} cannot be had here: {why}")
+        raise AttributeError(f"'Scheduler' object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        fixed = self.__dict__.get("_fixed", ())
+        if name in fixed or isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(f"the scheduler's {name!r} cannot be changed from beside it")
+        object.__setattr__(self, name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *VALUES, *OPS, *REUSED})
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("the scheduler cannot be sent: return its attributes instead")
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self.address!r}, workers: {len(self.workers)}, tasks: {len(self.tasks)}>"
+
+    # what combines several answers
+
+    @property
+    def status(self) -> Status:
+        return Status[self._source.value("status")]
+
+    @property
+    def address_safe(self) -> str:
+        return self.address
+
+    @property
+    def ip(self) -> str:
+        return get_address_host(self.address)
+
+    @property
+    def host(self) -> str:
+        return get_address_host(self.address)
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def thread_id(self) -> int:
+        return self._host.thread_id
+
+    @property
+    def events(self) -> dict[str, Any]:
+        return self.get_events()
+
+    @property
+    def idle(self) -> dict[str, Any]:
+        return {address: self._views.worker(address) for address in self._source.scan("idle")}
+
+    @property
+    def idle_task_count(self) -> set:
+        return {self._views.worker(address) for address in self._source.scan("idle_task_count")}
+
+    @property
+    def running(self) -> set:
+        return {self._views.worker(address) for address in self._source.scan("running")}
+
+    @property
+    def saturated(self) -> set:
+        return {self._views.worker(address) for address in self._source.scan("saturated")}
+
+    @property
+    def queued(self) -> set:
+        return self._views.tasks_of("queued")
+
+    @property
+    def unrunnable(self) -> dict[Any, float]:
+        return {self._views.task(key): since for key, since in self._source.value("unrunnable")}
+
+    @property
+    def replicated_tasks(self) -> set:
+        return self._views.tasks_of("replicated_tasks")
+
+    @property
+    def computations(self) -> list[Computation]:
+        return [Computation(self._views, facts) for facts in self._source.value("computations")]
+
+    @property
+    def monitor(self) -> SimpleNamespace:
+        """``count``, ``cpu`` and ``memory`` of the scheduler's process."""
+        return SimpleNamespace(**self._source.value("monitor"))
+
+    @property
+    def erred_tasks(self) -> list[Any]:
+        rows = self._source.value("erred_tasks")
+        return [stock.ErredTask(key, time, set(erred_on), *texts) for key, time, erred_on, *texts in rows]
+
+    @property
+    def memory(self) -> stock.MemoryState:
+        return stock.MemoryState.sum(*(ws.memory for ws in self.workers.values()))
+
+    def coerce_address(self, addr: Any, resolve: bool = True) -> str:
+        if isinstance(addr, (tuple, list)) and len(addr) == 2:
+            addr = unparse_host_port(*addr)
+        return self._source.ask("coerce-address", address=addr, resolve=resolve)["value"]
+
+    async def get_story(self, keys_or_stimuli: Any) -> list[Any]:
+        rows = await self._source.call_async("get_story", {"keys_or_stimuli": list(keys_or_stimuli)})
+        return [stock.Transition(*row) for row in rows]
+
+    def log_worker_event(self, worker: str, topic: Any, msg: Any) -> None:
+        if isinstance(msg, dict) and worker != topic:
+            msg["worker"] = worker
+        self.log_event(topic, msg)
+
+    async def feed(self, *_: Any, **__: Any) -> None:
+        raise AttributeError("the scheduler's 'feed' cannot be had here: it serves a connection")
+
+    # plugins, files
+
+    def add_plugin(self, plugin: Any, *, idempotent: bool = False, name: str | None = None, **_: Any) -> None:
+        self._host.plugins.add(plugin, name, idempotent)
+
+    def remove_plugin(self, name: str | None = None) -> None:
+        assert name is not None
+        self._host.plugins.remove(name)
+
+    async def register_scheduler_plugin(self, plugin: Any, name: str | None = None, *, idempotent: bool) -> None:
+        await self._host.plugins.register(plugin, name, idempotent)
+
+    async def unregister_scheduler_plugin(self, name: str) -> None:
+        self._host.plugins.remove(name)
+
+    async def upload_file(self, filename: str, data: str | bytes, load: bool = True) -> dict[str, Any]:
+        """``Server.upload_file``; where graphs are opened the file is there as well."""
+        path = os.path.join(self.local_directory, filename)
+        content = data.encode() if isinstance(data, str) else data
+        with open(path, "wb") as f:
+            f.write(content)
+        if load:
+            import_file(path)
+        await self._source.ask_async("uploaded", path=path, load=load)
+        return {"status": "OK", "nbytes": len(content)}
+
+    # requests
+
+    def _method(self, name: str, op: str) -> Callable:
+        function = getattr(stock.Scheduler, name)
+        signature = inspect.signature(function)
+
+        def fields(args: Any, kwargs: Any) -> dict[str, Any]:
+            bound = signature.bind(self, *args, **kwargs)
+            message: dict[str, Any] = {}
+            for parameter, value in bound.arguments.items():
+                if parameter in ("self", "comm"):
+                    continue
+                if signature.parameters[parameter].kind is inspect.Parameter.VAR_KEYWORD:
+                    message.update(plain(value))
+                else:
+                    message[parameter] = plain(value)
+            if name == "log_event" and not _is_dumpable(message["msg"]):
+                raise TypeError(f"Message must be msgpack serializable. Got type(msg)={type(message['msg'])} instead.")
+            return message
+
+        if inspect.iscoroutinefunction(function):
+
+            async def later(*args: Any, **kwargs: Any) -> Any:
+                return await self._source.call_async(op, fields(args, kwargs))
+
+            method: Callable = later
+        else:
+
+            def at_once(*args: Any, **kwargs: Any) -> Any:
+                return self._source.call(op, fields(args, kwargs))
+
+            method = at_once
+        method.__name__ = name
+        method.__doc__ = function.__doc__
+        return method
+
+
+def plain(value: Any) -> Any:
+    """What can be sent: objects of the scheduler by their keys, functions as pickles."""
+    if isinstance(value, Status):
+        return value.name
+    if State in type(value).__mro__:
+        return value._key
+    if isinstance(value, dict):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if type(value) is tuple:
+        return tuple(plain(item) for item in value)
+    if isinstance(value, (list, set, frozenset, KeysView, ValuesView, Generator, map, filter)):
+        return [plain(item) for item in value]
+    if callable(value):
+        from distributed.protocol import pickle
+
+        return pickle.dumps(value)
+    return value
