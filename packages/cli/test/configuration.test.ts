@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type ConfigTree, type ConfigValue, loadConfig } from "@dask-ts/protocol";
 
-const TEXT = readFileSync(new URL("../../../docs/configuration.md", import.meta.url), "utf8");
+const TEXT =
+  readFileSync(new URL("../../../docs/configuration.md", import.meta.url), "utf8").split("## `distributed.*`")[1] ?? "";
 const ROWS = [...TEXT.matchAll(/^\| `([^`]+)` \| `([^`]*)` \| (.+) \|$/gm)].map(
   ([, key = "", value = "", effect = ""]) => ({
     key,
