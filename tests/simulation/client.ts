@@ -13,6 +13,8 @@ export interface Future {
   readonly task: Task;
   status: FutureStatus;
   exception: Value;
+  /** The graph that would have told the scheduler that it is wanted was lost. */
+  adrift?: boolean;
 }
 
 export interface ClientParts {
@@ -71,7 +73,9 @@ export class SimClient {
   submit(submission: Submission): void {
     for (const task of submission.wanted) {
       // Client._graph_to_futures makes a future only where there is none.
-      if (!this.futures.has(task.id)) this.#want(task);
+      const future = this.futures.get(task.id);
+      if (future === undefined) this.#want(task);
+      else future.adrift = false;
     }
     this.#send({
       op: "update-graph",
@@ -122,6 +126,7 @@ export class SimClient {
 
   /** The future is there only once the data is. */
   scatter(task: Task): void {
+    if (this.#scattering.has(task.id)) return;
     const { network, scheduler, world } = this.#parts;
     this.#scattering.set(task.id, { task, status: "finished", exception: null });
     network.pass(() =>
@@ -207,6 +212,7 @@ export class SimClient {
       if (future === undefined) continue;
       future.status = status;
       future.exception = exception;
+      if (typeof exception === "string" && exception.startsWith("graph-host:")) future.adrift = true;
     }
   }
 }

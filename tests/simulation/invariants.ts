@@ -54,7 +54,7 @@ function checkFuture({ scheduler, monitor }: Cluster, client: SimClient, future:
     default:
       throw new Violation(`${what}, at the scheduler ${ts?.state ?? "forgotten"}, and nothing goes on any more`);
   }
-  if (![...ts.whoWants].some((cs) => cs.client === client.name)) {
+  if (future.adrift !== true && ![...ts.whoWants].some((cs) => cs.client === client.name)) {
     throw new Violation(`${what}, but the scheduler does not know that it is wanted`);
   }
 }

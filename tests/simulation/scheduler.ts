@@ -392,12 +392,25 @@ export class SimScheduler {
       respond(false);
       return;
     }
-    const { address } = running.at(this.#parts.random.below(running.size));
+    const ws = running.at(this.#parts.random.below(running.size));
+    const { address } = ws;
     this.#parts.callWorker<Map<Key, number>>(
       address,
       (session, answer) => session.updateData(new Map([[key, value]]), answer),
       (nbytes) => {
         this.#parts.world.note("scheduler", `scattered to ${address}`, keyId(key));
+        const now = this.core.state.workers.get(address);
+        if (now !== ws) {
+          // Another worker has come to that address, and may be the one that got it.
+          if (now !== undefined && this.core.state.taskOf(key)?.whoHas.has(now) !== true) {
+            const stimulusId = `scatter-failed-${this.#parts.world.now}`;
+            this.apply(({ outbox }) => {
+              outbox.worker(address, { op: "free-keys", keys: [key], stimulus_id: stimulusId });
+            });
+          }
+          respond(false);
+          return;
+        }
         try {
           this.apply((core, now) => core.updateData(new Map([[key, [address]]]), nbytes, client, now));
           respond(true);

@@ -141,6 +141,7 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
   const python = await findPython({ python: flags.python });
   log.write("INFO", describePython(python));
   const options = workerOptions(scheduler, argv, flags, { config, deathTimeoutS, python: python.path });
+  for (const text of options[0]?.comms?.warnings ?? []) log.write("WARNING", text);
   return await serveWorkers(
     options.map((one) => makeWorker({ ...one, logSinks: [log.sink] }, flags.nanny)),
     log,

@@ -25,6 +25,8 @@ export interface Security {
   readonly tls: TlsSettings | undefined;
   readonly connect: ConnectSettings;
   readonly listen: Omit<ListenSettings, "onComm">;
+  /** What is wrong with the configuration, but stops nothing: sentences for the log. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -59,7 +61,8 @@ export function loadSecurity(config: Config, role: Role, flags: TlsFlags = {}): 
   const tcpTimeoutMs = config.getMs("distributed.comm.timeouts.tcp") ?? DEFAULT_TCP_TIMEOUT_MS;
   const connectTimeoutMs = config.getMs("distributed.comm.timeouts.connect") ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const shardBytes = config.getBytes("distributed.comm.websockets.shard") ?? DEFAULT_SHARD_BYTES;
-  const handshake: HandshakeInfo = { compression: readCompression(config) };
+  const warnings: string[] = [];
+  const handshake: HandshakeInfo = { compression: readCompression(config, warnings) };
   return {
     requireEncryption,
     tls,
@@ -81,23 +84,25 @@ export function loadSecurity(config: Config, role: Role, flags: TlsFlags = {}): 
       shardBytes,
       backlog: config.getNumber("distributed.comm.socket-backlog"),
     },
+    warnings,
   };
 }
 
 /**
- * The names for what `distributed.comm.compression` says, and null for none. "auto" is lz4 wherever stock has that.
- *
- * @throws {ConfigError} for others, as stock (get_compression_settings).
+ * What to offer to peers for `distributed.comm.compression`, null for none. "auto" is lz4 wherever stock has that. A
+ * name that Python may know and this does not (snappy, zstd, one that a module registers) is a warning: with nothing
+ * offered all works, uncompressed.
  */
-function readCompression(config: Config): string | null {
+function readCompression(config: Config, warnings: string[]): string | null {
   const value = config.get("distributed.comm.compression");
   if (value === false || value === null) return null;
   if (value === "auto") return "lz4";
   if (typeof value === "string" && isCompression(value)) return value;
-  throw new ConfigError(
-    `Invalid compression setting distributed.comm.compression=${String(value)}. ` +
-      "Valid options are false, 'auto', 'lz4', 'zlib'.",
+  warnings.push(
+    `distributed.comm.compression=${String(value)} is not known here: nothing is compressed. ` +
+      "Use false, 'auto', 'lz4' or 'zlib'.",
   );
+  return null;
 }
 
 function version(config: Config, name: string): number | null {

@@ -23,7 +23,7 @@ export const SCHEDULER_RPC = {
       local_directory: "str",
       versions: "map",
       // An address; stock sends whatever `Worker(nanny=…)` was given, and specifications say false.
-      nanny: "any?",
+      nanny: "any",
       extra: "map|nil",
       stimulus_id: "str",
     },

@@ -99,3 +99,12 @@ test("PEM texts, a cipher list that leaves TLS 1.3 alone, and peers that do not 
   comms[0]?.abort();
   listener.close();
 });
+
+test("a compression that only Python knows stops nothing", () => {
+  const { connect, warnings } = loadSecurity(
+    loadConfig({ env: { DASK_DISTRIBUTED__COMM__COMPRESSION: "snappy" }, paths: [] }),
+    "scheduler",
+  );
+  expect(connect.handshake?.compression).toBeNull();
+  expect(warnings).toEqual([expect.stringContaining("compression=snappy")]);
+});

@@ -100,6 +100,8 @@ class GraphUpdate {
     yield* this.createTasks(computation);
     yield* this.linkTasks();
     this.addLateSpecs();
+    // Or its keys would be kept for a client that is no more.
+    if (this.clientGone) return { status: "abandoned" };
     const missing = yield* this.desireKeys();
     if (this.clientGone) return { status: "abandoned" };
     if (missing.length > 0) return this.cancel(missing);

@@ -88,6 +88,7 @@ export class Scheduler implements SchedulerContext {
     this.#security = options.security ?? loadSecurity(this.config, "scheduler");
     this.logs = new LogRing(this.settings.logLength);
     this.log = new Logger("distributed.scheduler", this.logs.sink, ...(options.log === undefined ? [] : [options.log]));
+    for (const text of this.#security.warnings) this.log.warning(text);
     this.started = this.now();
     this.core = new SchedulerCore(this.settings.core, this.started);
     this.streams = new PeerStreams(this.log.named("distributed.batched"));

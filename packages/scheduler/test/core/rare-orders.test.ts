@@ -247,6 +247,33 @@ describe("a task that nobody needs after a worker is lost with an actor", () => 
   });
 });
 
+describe("a client that leaves while its graph is taken in", () => {
+  it("wants nothing of it", () => {
+    const test = cluster(["a"], { tasksPerYield: 12 });
+    const graph = graphOf(Object.fromEntries(MANY.map((key) => [key, []])));
+    const steps = test.core.updateGraph(
+      {
+        client: "c",
+        graph,
+        keys: graph.keys,
+        internalPriority: null,
+        submittingTask: null,
+        fifoTimeout: 0.1,
+        actors: null,
+        userPriority: 0,
+      },
+      test.now,
+    );
+    // The tasks are linked now; the next pause comes when all have been wanted.
+    expect(steps.next(test.now).done).toBe(false);
+    test.core.removeClient("c", test.now);
+    while (!steps.next(test.now).done);
+    test.collect();
+    expect(test.states()).toEqual({});
+    test.expectEmpty();
+  });
+});
+
 describe("a restart while a graph is taken in", () => {
   it("ends the graph, and the state is valid in between", () => {
     const test = cluster(["a"], { tasksPerYield: 1, workerSaturation: 1 });

@@ -59,7 +59,7 @@ export interface WorkerOptions {
   readonly localDirectory?: string | null;
   readonly deathTimeoutS?: number | null;
   /** TLS, timeouts and limits of comms; default: no TLS, Dask's own timeouts. */
-  readonly comms?: Pick<Security, "connect" | "listen">;
+  readonly comms?: Pick<Security, "connect" | "listen" | "warnings">;
   /** `--scheduler-sni` */
   readonly serverHostname?: string;
   /** As {@link ExecutorSpec.security}. */

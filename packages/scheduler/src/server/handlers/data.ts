@@ -118,7 +118,15 @@ async function scatter(ctx: SchedulerContext, lock: ReplicaLock, request: Scatte
     shares.set(address, share.set(key, value));
     holders.set(key as Key, [address]);
   }
+  const { workers } = ctx.core.state;
+  const takers = Array.from(shares.keys(), (address) => [address, workers.get(address)] as const);
   const sizes = await Promise.all([...shares].map(([address, share]) => updateDataOnWorker(ctx, address, share)));
+  for (const [address, ws] of takers) {
+    if (ws !== undefined && workers.get(address) === ws) continue;
+    // Another worker may have come to that address: nobody can tell which of the two got the data.
+    freeUnknown(ctx, shares);
+    throw pythonError("OSError", `${address} left during scatter`);
+  }
   ctx.apply((core, now) => core.updateData(holders, new Map(sizes.flat()), client, now));
   const keys = [...data.keys()];
   if (isTrue(request.broadcast)) {
@@ -141,6 +149,18 @@ async function scatter(ctx: SchedulerContext, lock: ReplicaLock, request: Scatte
   ]);
   ctx.logEvent([client, "all"], event);
   return keys;
+}
+
+/** Of a scatter that failed: what lies with workers, and is not in who_has. */
+function freeUnknown(ctx: SchedulerContext, shares: ReadonlyMap<string, ReadonlyMap<Value, Value>>): void {
+  ctx.apply(({ state, outbox }, now) => {
+    for (const [address, share] of shares) {
+      const ws = state.workers.get(address);
+      if (ws === undefined) continue;
+      const keys = [...share.keys()].filter((key) => state.taskOf(key)?.whoHas.has(ws) !== true);
+      if (keys.length > 0) outbox.worker(address, { op: "free-keys", keys, stimulus_id: `scatter-failed-${now}` });
+    }
+  });
 }
 
 async function runningWorkers(ctx: SchedulerContext, request: ScatterRequest): Promise<string[]> {
