@@ -29,5 +29,9 @@ def edges(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def slowly(block):
-    time.sleep(0.1)
+    time.sleep(0.3)
     return block
+
+
+def import_arrays() -> None:
+    import dask.array  # noqa: F401

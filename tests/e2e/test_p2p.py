@@ -94,8 +94,9 @@ def assert_same(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 
 def sent(client) -> int:
-    """Transfers that are done."""
-    return sum("transfer" in str(key) for keys in client.has_what().values() for key in keys)
+    """Transfers that are done; their barrier, once they all are."""
+    held = [str(key) for keys in client.has_what().values() for key in keys]
+    return sum("transfer" in key or "shuffle-barrier" in key for key in held)
 
 
 def test_set_index(client, flights, clean):
@@ -140,7 +141,10 @@ def test_a_worker_is_killed_in_the_middle(flights, kind, what):
         if what == "merge":
             lazy = by_manufacturer(flights.lazy(delay=0.2), flights.lazy_planes(), shuffle_method="p2p")
         else:
-            lazy = flights.array().map_blocks(flights_parts.slowly).rechunk((-1, 1), method="p2p").sum(axis=0)
+            # Not while one of them is busy importing: another thread may meet a module that is half there.
+            client.run(flights_parts.import_arrays)
+            lazy = flights.array().map_blocks(flights_parts.slowly).rechunk((-1, 1), method="p2p")
+            lazy = lazy.map_blocks(flights_parts.slowly).sum(axis=0)
         future = client.compute(lazy)
         wait_until(lambda: sent(client) >= 1 or future.done(), "a shuffle is at work", SECONDS)
         assert not future.done()

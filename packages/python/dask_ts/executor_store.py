@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Collection, Iterable, MutableMapping
 from typing import Any
 
@@ -25,11 +26,18 @@ from distributed.protocol.serialize import (
     serialize_and_split,
 )
 from distributed.sizeof import safe_sizeof
+from distributed.utils import nbytes
 from distributed.worker import dumps_function
 
 Key = Any
 
 logger = logging.getLogger("distributed.worker")
+
+#: A stock worker unpickles in the one thread of its loop, so that what unpickling imports is imported by one thread at
+#: a time: a package whose import is under way has modules that others can see, and dispatch tables that are not full.
+_opening = threading.RLock()
+#: Larger values are opened beside others, as stock does (``distributed.comm.utils.OFFLOAD_THRESHOLD``).
+_OPENED_ALONE = 10_000_000
 
 
 def open_value(value: Any) -> Any:
@@ -38,12 +46,16 @@ def open_value(value: Any) -> Any:
         frames = value.frames
         if "compression" in value.header:
             frames = decompress(value.header, frames)
-        return merge_and_deserialize(value.header, frames)
+        if sum(map(nbytes, frames)) > _OPENED_ALONE:
+            return merge_and_deserialize(value.header, frames)
+        with _opening:
+            return merge_and_deserialize(value.header, frames)
     if isinstance(value, Pickled):
         frames = value.frames
         if "compression" in value.header:
             frames = decompress(value.header, frames)
-        return pickle.loads(value.header["pickled-obj"], buffers=frames)
+        with _opening:
+            return pickle.loads(value.header["pickled-obj"], buffers=frames)
     if isinstance(value, dict):
         return {k: open_value(v) for k, v in value.items()}
     if isinstance(value, tuple):

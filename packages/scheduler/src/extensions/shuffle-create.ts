@@ -78,6 +78,7 @@ export class ShuffleCreator {
         transferGroups: new Set([ts.group]),
         heartbeats: new Map(),
         archivedBy: null,
+        ended: new AbortController(),
         failed: false,
       };
       this.#runs.add(run);

@@ -22,6 +22,8 @@ export interface ShuffleRun {
   readonly heartbeats: Map<string, Map<Value, Value>>;
   /** Cause of the event that ended the run; null while it is active. */
   archivedBy: string | null;
+  /** Aborted when the run ends: who still waits for its participants need not. */
+  readonly ended: AbortController;
   /** Its failure was reported already. */
   failed: boolean;
 }

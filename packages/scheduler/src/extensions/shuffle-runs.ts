@@ -195,6 +195,7 @@ export class ShuffleRuns {
       if (archived === undefined) this.#archivedByStimulus.set(stimulusId, new Set([run]));
       else archived.add(run);
     }
+    run.ended.abort();
     run.heartbeats.clear();
     for (const dts of run.barrier.dependents.items) this.#unpin(dts);
   }
@@ -207,6 +208,7 @@ export class ShuffleRuns {
 
   /** Client.restart: the tasks are gone. */
   clear(): void {
+    for (const run of this.active.values()) run.ended.abort();
     this.active.clear();
     this.#barriers.clear();
     this.#archivedByStimulus.clear();

@@ -109,8 +109,25 @@ export class Shuffle implements SchedulerExtension {
     return null;
   }
 
-  /** @returns the workers that could not be reached. */
+  /**
+   * @returns the workers that could not be reached.
+   * @throws {PythonError} RuntimeError at once when the run ends meanwhile. Dask tries for as long as a connection may
+   * take; the barrier task, called off and wanted again by then, would take that failure for the new run's.
+   */
   async #askInputsDone(run: ShuffleRun, workers: readonly string[]): Promise<string[]> {
+    const { signal } = run.ended;
+    const error = (): Error =>
+      pythonError("RuntimeError", `${describeRun(run)} ended while its barrier waited for ${pythonRepr([...workers])}`);
+    if (signal.aborted) throw error();
+    return await Promise.race([
+      this.#broadcastInputsDone(run, workers),
+      new Promise<never>((_resolve, reject) => {
+        signal.addEventListener("abort", () => reject(error()), { once: true });
+      }),
+    ]);
+  }
+
+  async #broadcastInputsDone(run: ShuffleRun, workers: readonly string[]): Promise<string[]> {
     const { pool, settings, log } = this.#context;
     const fields = { shuffle_id: run.id, run_id: run.runId, close: !settings.reuseBroadcastComm };
     const failures = await Promise.all(
