@@ -1,8 +1,10 @@
 import { type Message, Pickled, type Value } from "@dask-ts/protocol";
 import { beforeEach, describe, expect, test } from "vitest";
+import { Shuffle } from "../../src/extensions/shuffle.ts";
 import { ShuffleCreator } from "../../src/extensions/shuffle-create.ts";
 import { ShuffleRuns } from "../../src/extensions/shuffle-runs.ts";
 import { Logger as Log, type LogRecord } from "@dask-ts/protocol";
+import type { SchedulerContext } from "../../src/server/context.ts";
 import { addressOf, TestCore } from "../core/builders.ts";
 
 /** A join: two shuffles with transfers, barriers, and shared outputs. */
@@ -194,6 +196,30 @@ describe("shuffle runs", () => {
     expect(runs.active.size).toBe(0);
     t.removeWorker(nameOf(run.workerFor[0]?.[1] ?? ""));
     expect(t.task("out-0").state).toBe("erred");
+  });
+
+  test("a barrier that waits for a participant fails as soon as its run ends", async () => {
+    const shuffle = new Shuffle();
+    const context: Partial<Record<keyof SchedulerContext, unknown>> = {
+      core: t.core,
+      log: new Log("shuffle", () => undefined),
+      graphHost: async () => ({
+        call: async () => ({
+          run_spec: new Pickled(new Uint8Array([1]), []),
+          worker_for: [0, 1].map((partition): Value => [partition, addressOf(`w${partition + 1}`)]),
+        }),
+      }),
+      // A dead worker: a connection to it is tried for as long as that may take.
+      pool: { call: () => new Promise(() => undefined) },
+      settings: { reuseBroadcastComm: true },
+    };
+    shuffle.start(context as unknown as SchedulerContext);
+    const { shuffle_get_or_create: ask, shuffle_barrier: barrier } = shuffle.rpcHandlers;
+    await ask({ shuffle_id: "a", key: "in-a", worker: workerOf("in-a") });
+    const run = shuffle.active.get("a")!;
+    const waiting = barrier({ id: "a", run_id: run.runId, consistent: true });
+    t.removeWorker("w1");
+    await expect(waiting).rejects.toThrow("ended while its barrier waited");
   });
 
   test("nothing is kept of a forgotten shuffle", async () => {
