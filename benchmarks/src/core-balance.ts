@@ -6,7 +6,7 @@
 import type { Value } from "@dask-ts/protocol";
 import { DEFAULT_CORE_CONFIG, SchedulerCore, WorkStealing } from "@dask-ts/scheduler/internal";
 import { benchGraph } from "./core-graphs.ts";
-import { addBenchWorker } from "./core-worker.ts";
+import { addBenchWorker, benchRequest } from "./core-worker.ts";
 
 const workers = Number(process.argv[2] ?? 1000);
 const tasks = Number(process.argv[3] ?? 100_000);
@@ -22,20 +22,7 @@ for (const stuck of [false, true]) {
   core.stealing = stealing;
   core.addClient("c", now);
   for (let i = 0; i < workers - thieves; i++) addBenchWorker(core, String(i).padStart(5, "0"), 2, now);
-  const { graph, keys } = benchGraph("map", tasks, "a", 100);
-  const steps = core.updateGraph(
-    {
-      client: "c",
-      graph,
-      keys,
-      internalPriority: null,
-      submittingTask: null,
-      fifoTimeout: 0.1,
-      actors: null,
-      userPriority: 0,
-    },
-    now,
-  );
+  const steps = core.updateGraph(benchRequest(benchGraph("map", tasks, "a", 100)), now);
   while (!steps.next(now).done) core.outbox.clear();
   core.outbox.clear();
   for (let i = 0; i < thieves; i++) addBenchWorker(core, `9${String(i).padStart(5, "0")}`, 2, now);

@@ -9,7 +9,7 @@
 import type { Message, Value } from "@dask-ts/protocol";
 import { DEFAULT_CORE_CONFIG, SchedulerCore, WorkStealing } from "@dask-ts/scheduler/internal";
 import { benchGraph, type Shape } from "./core-graphs.ts";
-import { addBenchWorker } from "./core-worker.ts";
+import { addBenchWorker, benchRequest } from "./core-worker.ts";
 
 const shapes = (process.argv[2] ?? "map,tree,chains").split(",") as Shape[];
 const sizes = (process.argv[3] ?? "10000,100000").split(",").map(Number);
@@ -74,19 +74,7 @@ function run(shape: Shape, n: number, warmup: boolean): void {
   };
 
   const { graph, keys } = benchGraph(shape, n, warmup ? "w" : "a", 100);
-  const steps = core.updateGraph(
-    {
-      client: "c",
-      graph,
-      keys,
-      internalPriority: null,
-      submittingTask: null,
-      fifoTimeout: 0.1,
-      actors: null,
-      userPriority: 0,
-    },
-    now,
-  );
+  const steps = core.updateGraph(benchRequest({ graph, keys }), now);
   let longest = 0;
   for (;;) {
     const before = clock;

@@ -1,5 +1,6 @@
-/** A worker for the core's benchmarks, which is there only as numbers. */
+/** A worker and a request for the core's benchmarks, which are there only as numbers. */
 import type { SchedulerCore } from "@dask-ts/scheduler/internal";
+import type { benchGraph } from "./core-graphs.ts";
 
 /** Adds a worker at `tcp://10.0.0.1:<name>`; its address. */
 export function addBenchWorker(core: SchedulerCore, name: string, nthreads: number, now: number): string {
@@ -27,4 +28,21 @@ export function addBenchWorker(core: SchedulerCore, name: string, nthreads: numb
     now,
   );
   return address;
+}
+
+/** `update-graph` of client `c`, with nothing out of the ordinary. */
+export function benchRequest({
+  graph,
+  keys,
+}: ReturnType<typeof benchGraph>): Parameters<SchedulerCore["updateGraph"]>[0] {
+  return {
+    client: "c",
+    graph,
+    keys,
+    internalPriority: null,
+    submittingTask: null,
+    fifoTimeout: 0.1,
+    actors: null,
+    userPriority: 0,
+  };
 }

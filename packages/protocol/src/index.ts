@@ -22,6 +22,7 @@ export * from "./frames.ts";
 export * from "./handshake.ts";
 export * from "./http/dashboard-address.ts";
 export * from "./http/event-loop.ts";
+export * from "./http/health.ts";
 export * from "./http/histogram.ts";
 export * from "./http/html.ts";
 export * from "./http/loopback.ts";

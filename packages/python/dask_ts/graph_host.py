@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -45,6 +46,10 @@ class GraphHost:
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="graph-host")
         self.loop = asyncio.new_event_loop()
+
+    def start(self, bridge: Bridge) -> None:
+        """In the main thread, before messages come."""
+        self.bridge = bridge
 
     def on_message(self, message: Message) -> None:
         op, number = message.pop("op"), message.pop("id", None)
@@ -133,13 +138,18 @@ OPS: dict[str, Handler] = {
 
 
 def main() -> None:
+    serve(GraphHost)
+
+
+def serve(make: Callable[[], GraphHost]) -> None:
+    """Runs a host until its parent ends it."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(name)s - %(message)s")
     make_cull_linear()
     # a graph that holds the GIL gives way to small requests sooner than after 5 ms
     sys.setswitchinterval(0.002)
-    host = GraphHost()
-    host.bridge = Bridge.from_parent(host.on_message, host.on_closed)
+    host = make()
     asyncio.set_event_loop(host.loop)
+    host.start(Bridge.from_parent(host.on_message, host.on_closed))
     gc.collect()
     gc.freeze()
     host.bridge.ready()
@@ -149,8 +159,6 @@ def main() -> None:
     host.pool.shutdown(wait=False, cancel_futures=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    import os
-
     os._exit(0)
 
 

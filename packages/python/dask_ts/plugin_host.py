@@ -9,11 +9,9 @@ have threads of their own.
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import logging
 import os
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
@@ -27,8 +25,8 @@ from distributed.utils import has_arg, import_file, iscoroutinefunction
 
 from dask_ts.bridge import Bridge, Message
 from dask_ts.executor_store import close_value
-from dask_ts.graph_host import GraphHost
-from dask_ts.graph_open import make_cull_linear, open_pickled
+from dask_ts.graph_host import GraphHost, serve
+from dask_ts.graph_open import open_pickled
 from dask_ts.plugin_watch import Mark
 from dask_ts.scheduler_plugins import Plugins, in_function
 from dask_ts.scheduler_view import SchedulerView
@@ -68,6 +66,7 @@ class PluginHost(GraphHost):
         self.source = Source(bridge, self.loop)
         self.view = SchedulerView(self)
         self.background(self.view.rpc.start())
+        self.mark.watch()
 
     def background(self, work: Coroutine) -> asyncio.Task:
         task = self.loop.create_task(work)
@@ -311,22 +310,7 @@ def opened(value: Any) -> Any:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(name)s - %(message)s")
-    make_cull_linear()
-    sys.setswitchinterval(0.002)
-    host = PluginHost()
-    asyncio.set_event_loop(host.loop)
-    host.start(Bridge.from_parent(host.on_message, host.on_closed))
-    gc.collect()
-    gc.freeze()
-    host.mark.watch()
-    host.bridge.ready()
-    threading.Thread(target=host.bridge.run, name="dask-ts-bridge", daemon=True).start()
-    host.loop.run_forever()
-    host.pool.shutdown(wait=False, cancel_futures=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    serve(PluginHost)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 /** The scheduler's routes, by the part of stock's configuration that installs each (`scheduler.http.routes`). */
-import { type HttpReply, type HttpRoute, jsonReply, staticRoutes } from "@dask-ts/protocol";
+import { healthRoutes, type HttpReply, type HttpRoute, jsonReply, staticRoutes } from "@dask-ts/protocol";
 import type { SchedulerContext } from "../server/context.ts";
 import { apiRoutes } from "./api.ts";
 import { eventStreamRoutes } from "./event-stream.ts";
@@ -12,7 +12,7 @@ import type { RouteOptions } from "./server.ts";
 
 /** Python module names in the configuration stand for these. */
 const GROUPS: { readonly [module: string]: (ctx: SchedulerContext, options: RouteOptions) => HttpRoute[] } = {
-  "distributed.http.health": healthRoutes,
+  "distributed.http.health": (ctx) => healthRoutes(() => notReady(ctx)),
   "distributed.http.scheduler.prometheus": metricsRoutes,
   "distributed.http.scheduler.info": (ctx) => [...infoRoutes(ctx), ...eventStreamRoutes(ctx)],
   "distributed.http.scheduler.json": jsonRoutes,
@@ -38,19 +38,9 @@ function siteMap(routes: readonly HttpRoute[]): HttpReply {
   return jsonReply({ paths: [...new Set(routes.map(({ path }) => `/${path}`))].sort() });
 }
 
-function healthRoutes(ctx: SchedulerContext): HttpRoute[] {
-  const ok = (): HttpReply => ({ body: "ok" });
-  return [
-    { path: "health", handle: ok },
-    { path: "livez", handle: ok },
-    {
-      path: "readyz",
-      handle: () => {
-        const reasons: string[] = [];
-        if (ctx.status !== "running") reasons.push(`the scheduler is ${ctx.status}`);
-        if (ctx.versionsNow() === null) reasons.push("the graph host is not up yet");
-        return reasons.length === 0 ? ok() : { status: 503, body: `${reasons.join("\n")}\n` };
-      },
-    },
-  ];
+function notReady(ctx: SchedulerContext): string | undefined {
+  const reasons: string[] = [];
+  if (ctx.status !== "running") reasons.push(`the scheduler is ${ctx.status}`);
+  if (ctx.versionsNow() === null) reasons.push("the graph host is not up yet");
+  return reasons.length === 0 ? undefined : reasons.join("\n");
 }

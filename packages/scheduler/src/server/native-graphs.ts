@@ -3,10 +3,8 @@ import type { Graph } from "../core/graph.ts";
 import type { OpenGraphRequest } from "../graph-host/graph-host.ts";
 import { GraphPickles, type GraphReading, KnownGlobals } from "../graph-reader/index.ts";
 import type { SchedulerContext } from "./context.ts";
+import { inSlices, slice } from "./slices.ts";
 import { pythonOf } from "./versions.ts";
-
-/** The event loop belongs to others after so many milliseconds. */
-const SLICE_MS = 5;
 
 /** Opens the graphs of one scheduler. */
 export class Graphs {
@@ -28,16 +26,15 @@ export class Graphs {
     const steps = this.#pickles.read(request, this.#codeFits(client));
     const reading = slice(steps);
     if (reading === undefined) return this.#goOn(steps, request);
-    return "graph" in reading ? reading.graph : this.#askHost(request, reading);
+    return this.#graphOf(reading.value, request);
   }
 
   async #goOn(steps: Generator<undefined, GraphReading>, request: OpenGraphRequest): Promise<Graph> {
-    let reading: GraphReading | undefined;
-    while (reading === undefined) {
-      await new Promise((resolve) => setImmediate(resolve));
-      reading = slice(steps);
-    }
-    return "graph" in reading ? reading.graph : await this.#askHost(request, reading);
+    return await this.#graphOf(await inSlices(steps), request);
+  }
+
+  #graphOf(reading: GraphReading, request: OpenGraphRequest): Graph | Promise<Graph> {
+    return "graph" in reading ? reading.graph : this.#askHost(request, reading);
   }
 
   async #askHost(request: OpenGraphRequest, reading?: Exclude<GraphReading, { graph: Graph }>): Promise<Graph> {
@@ -63,15 +60,6 @@ export class Graphs {
     const workers = [...ctx.workerVersions.of("python")];
     return workers.length > 0 && workers.every((version) => releaseOf(version) === theirs);
   }
-}
-
-function slice(steps: Generator<undefined, GraphReading>): GraphReading | undefined {
-  const end = performance.now() + SLICE_MS;
-  do {
-    const step = steps.next();
-    if (step.done) return step.value;
-  } while (performance.now() < end);
-  return undefined;
 }
 
 /** `3.11` of `3.11.2.final.0`. */

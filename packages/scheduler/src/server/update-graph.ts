@@ -16,6 +16,7 @@ import type { Graph } from "../core/graph.ts";
 import type { SchedulerContext } from "./context.ts";
 import { pickledException } from "./exceptions.ts";
 import { Graphs } from "./native-graphs.ts";
+import { inSlices } from "./slices.ts";
 import { keysField, optionalMap, optionalString } from "./fields.ts";
 
 interface Intake {
@@ -47,23 +48,16 @@ export function onUpdateGraph(ctx: SchedulerContext, client: string, message: Me
   if (!(exprSer instanceof Serialized)) throw new ProtocolError("update-graph without expr_ser");
   const wanted = message["keys"];
   if (!(wanted instanceof ClosedSet)) return open(ctx, client, message, exprSer, keysField(message, "keys"), start);
-  return readKeys(wanted).then((keys) => open(ctx, client, message, exprSer, keys, start));
+  return inSlices(readKeys(wanted)).then((keys) => open(ctx, client, message, exprSer, keys, start));
 }
 
-/** The event loop belongs to others after so many milliseconds. */
-const SLICE_MS = 5;
-
 /** Decodes very many keys, with pauses. */
-async function readKeys(wanted: ClosedSet): Promise<readonly Key[]> {
+function* readKeys(wanted: ClosedSet): Generator<undefined, readonly Key[]> {
   const keys: Key[] = [];
-  let until = performance.now() + SLICE_MS;
   for (const key of wanted) {
     if (!isKey(key)) throw new ProtocolError("'keys' holds something that is no task key");
     keys.push(key);
-    if (keys.length % 256 === 0 && performance.now() > until) {
-      await new Promise((resolve) => setImmediate(resolve));
-      until = performance.now() + SLICE_MS;
-    }
+    if (keys.length % 256 === 0) yield;
   }
   return keys;
 }

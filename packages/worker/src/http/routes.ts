@@ -1,7 +1,7 @@
 /** The worker's HTTP port: health, metrics and plain pages (distributed.http.worker). */
 import {
   EventLoopMeter,
-  type HttpReply,
+  healthRoutes,
   type HttpRoute,
   type HttpServer,
   type HttpTls,
@@ -78,7 +78,7 @@ function workerRoutes(worker: HttpSource, dashboard: boolean, settings: WorkerHt
   // Python module names in the configuration stand for these.
   const groups: { readonly [module: string]: () => HttpRoute[] } = {
     "distributed.http.worker.prometheus": () => [metrics],
-    "distributed.http.health": () => healthRoutes(worker),
+    "distributed.http.health": () => healthRoutes(() => notReady(worker)),
     "distributed.http.statics": staticRoutes,
   };
   const routes: HttpRoute[] = [];
@@ -95,18 +95,8 @@ function workerRoutes(worker: HttpSource, dashboard: boolean, settings: WorkerHt
   return routes;
 }
 
-function healthRoutes(worker: HttpSource): HttpRoute[] {
-  const ok = (): HttpReply => ({ body: "ok" });
-  return [
-    { path: "health", handle: ok },
-    { path: "livez", handle: ok },
-    {
-      path: "readyz",
-      handle: () => {
-        if (worker.machine !== undefined && worker.status === "running") return ok();
-        const why = worker.machine === undefined ? "its executor is not up" : `it is ${worker.status}`;
-        return { status: 503, body: `the worker cannot take tasks: ${why}\n` };
-      },
-    },
-  ];
+function notReady(worker: HttpSource): string | undefined {
+  if (worker.machine !== undefined && worker.status === "running") return undefined;
+  const why = worker.machine === undefined ? "its executor is not up" : `it is ${worker.status}`;
+  return `the worker cannot take tasks: ${why}`;
 }
