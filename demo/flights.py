@@ -38,7 +38,7 @@ def analyse(flights, weather, planes, merge_options: dict, shuffle_options: dict
     return {"by carrier and hour": by_carrier, "by hour": by_hour, "in low sight": low_sight}
 
 
-def with_pandas() -> dict[str, pd.DataFrame | pd.Series]:
+def without_cluster() -> dict[str, pd.DataFrame | pd.Series]:
     results = analyse(*tables(), {}, {})
     flights = tables()[0]
     results["worst day of each plane"] = worst_day(flights)

@@ -47,7 +47,9 @@ def tables(results: dict) -> dict:
 def on_cluster(client) -> dict:
     import distributed
 
-    lazy = xr.Dataset({name.replace(" ", "_"): array for name, array in analyse(open_scenarios({"time": 24})).items()})
+    # Into the workers' memory first: they read and convert while the rest is still being written down here.
+    celsius = client.persist(open_scenarios({"time": 24}))
+    lazy = xr.Dataset({name.replace(" ", "_"): array for name, array in analyse(celsius).items()})
     persisted = client.persist(lazy)
     distributed.progress(persisted, notebook=False, multi=False)
     print()

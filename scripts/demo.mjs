@@ -63,10 +63,18 @@ console.log(`demo: starting a scheduler on port ${port} and two workers`);
 const { cluster, address, lines } = startCluster(port);
 let code = 1;
 try {
-  const at = await address;
-  console.log(`demo: cluster at ${at}`);
-  const client = spawn(PYTHON, [join(ROOT, "demo", "run.py"), at], { cwd: ROOT, stdio: "inherit" });
-  code = await new Promise((resolve) => client.once("exit", (status) => resolve(status ?? 1)));
+  // The client starts beside the cluster, and imports what it needs while that comes up.
+  const client = spawn(PYTHON, [join(ROOT, "demo", "run.py"), `tcp://127.0.0.1:${port}`], {
+    cwd: ROOT,
+    stdio: "inherit",
+  });
+  const ended = new Promise((resolve) => client.once("exit", (status) => resolve(status ?? 1)));
+  try {
+    console.log(`demo: cluster at ${await address}`);
+    code = await ended;
+  } finally {
+    client.kill();
+  }
 } catch (error) {
   console.error(`demo: ${error.message}`);
 }

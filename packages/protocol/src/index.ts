@@ -2,6 +2,8 @@ export * from "./address.ts";
 export * from "./batched-send.ts";
 export * from "./bridge/bridge.ts";
 export * from "./bridge/find-python.ts";
+export * from "./bridge/fork-server.ts";
+export * from "./bridge/launch.ts";
 export * from "./bridge/package-path.ts";
 export * from "./comm/comm.ts";
 export * from "./comm/connect.ts";

@@ -546,10 +546,17 @@ def prepare_child(grace: float = 5.0) -> None:
     Elsewhere, and for a parent that only closed its end, a thread waits for the hang-up of the
     socket and ends the process ``grace`` seconds later if it is still there.
     """
-    faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
+    end_with_parent()
+    thread = threading.Thread(target=_watch_parent, args=(grace,), name="dask-ts-parent-watch", daemon=True)
+    thread.start()
+
+
+def end_with_parent() -> None:
+    """Has the kernel end this process when its parent dies (Linux); Ctrl-C is the parent's matter."""
+    faulthandler.enable()
     # Ctrl-C in a terminal reaches the whole process group; the parent decides when to end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -560,8 +567,6 @@ def prepare_child(grace: float = 5.0) -> None:
     parent = os.environ.pop("DASK_TS_PARENT_PID", None)
     if parent is not None and sys.platform != "win32" and int(parent) != os.getppid():
         os._exit(1)
-    thread = threading.Thread(target=_watch_parent, args=(grace,), name="dask-ts-parent-watch", daemon=True)
-    thread.start()
 
 
 def _watch_parent(grace: float) -> None:

@@ -11,25 +11,17 @@
  *
  * The child's first message is `{op: "ready", pid, executable, versions, …}`.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { createInterface } from "node:readline";
-import type { Readable } from "node:stream";
 import { ProtocolError, TimeoutError } from "../errors.ts";
 import { FrameSplitter } from "../frames.ts";
 import { decodeMessage, packMessage } from "../message.ts";
 import { isMessage, type Message, type Value } from "../msgpack/value.ts";
-import { extendedPythonPath } from "./package-path.ts";
+import { type Launched, type LaunchOptions, launchProcess } from "./launch.ts";
 
-export interface PythonChildOptions {
-  /** The interpreter. */
-  readonly python: string;
-  /** The module to run: `dask_ts.graph_host`, `dask_ts.executor`. */
-  readonly module: string;
-  readonly args?: readonly string[];
-  /** Added to this process's environment; `undefined` takes a variable away. */
-  readonly env?: Readonly<Record<string, string | undefined>>;
-  readonly cwd?: string;
+export interface PythonChildOptions extends LaunchOptions {
+  /** How the process comes to be; by default it is spawned. */
+  readonly launch?: (options: LaunchOptions) => Promise<Launched>;
   /** How long the child may take until it is ready. Importing distributed takes about half a second, or many on NFS. */
   readonly readyTimeoutMs?: number;
   /** Every message of the child that is no reply: one-way messages, and requests (they have an `id`). */
@@ -86,7 +78,13 @@ const CLOSE_TIMEOUT_MS = 5_000;
  * @throws {TimeoutError} where it is not ready in time; it is killed then.
  */
 export async function spawnPythonChild(options: PythonChildOptions): Promise<PythonChild> {
-  const child = new SocketChild(options);
+  let launched: Launched;
+  try {
+    launched = await (options.launch ?? launchProcess)(options);
+  } catch (error) {
+    throw new PythonChildError(`${options.python} cannot be started: ${(error as Error).message}`);
+  }
+  const child = new SocketChild(options, launched);
   await child.started;
   return child;
 }
@@ -103,7 +101,7 @@ class SocketChild implements PythonChild {
   ready: Message = {};
   readonly started: Promise<void>;
   readonly #options: PythonChildOptions;
-  readonly #process: ChildProcess;
+  readonly #process: Launched;
   readonly #socket: Socket;
   readonly #splitter: FrameSplitter;
   readonly #waiting: Map<number, Waiting> = new Map();
@@ -116,14 +114,10 @@ class SocketChild implements PythonChild {
   #setReady: () => void = noop;
   #failStart: (error: Error) => void = noop;
 
-  constructor(options: PythonChildOptions) {
+  constructor(options: PythonChildOptions, launched: Launched) {
     this.#options = options;
-    this.#process = spawn(options.python, ["-m", options.module, ...(options.args ?? [])], {
-      stdio: ["ignore", "pipe", "pipe", "pipe"],
-      env: childEnvironment(options.env),
-      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    });
-    this.#socket = this.#process.stdio[3] as Socket;
+    this.#process = launched;
+    this.#socket = launched.socket;
     this.#splitter = new FrameSplitter((frames) => this.#onBatch(decodeMessage(frames)));
     this.#socket.on("data", (chunk: Uint8Array) => this.#onData(chunk));
     // EPIPE and ECONNRESET say that the child is gone; its exit says it better
@@ -132,24 +126,11 @@ class SocketChild implements PythonChild {
     this.#readLines("stdout");
     this.#readLines("stderr");
     this.started = this.#start();
-    this.#gone = new Promise((resolve) => {
-      this.#process.once("error", (error) => {
-        this.#failStart(new PythonChildError(`${options.python} cannot be started: ${error.message}`));
-        if (this.#process.pid === undefined) {
-          this.#onExit(null, null);
-          resolve();
-        }
-      });
-      // "close" comes after all output is read, so that the last words of the child are in the log before its end
-      this.#process.once("close", (code, signal) => {
-        this.#onExit(code, signal);
-        resolve();
-      });
-    });
+    this.#gone = launched.ended.then(({ code, signal }) => this.#onExit(code, signal));
   }
 
   get pid(): number {
-    return this.#process.pid ?? -1;
+    return this.#process.pid;
   }
   get alive(): boolean {
     return !this.#exited;
@@ -177,8 +158,7 @@ class SocketChild implements PythonChild {
   }
 
   #readLines(name: "stdout" | "stderr"): void {
-    const stream = this.#process[name] as Readable;
-    createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on("line", (line) => {
+    createInterface({ input: this.#process[name], crlfDelay: Number.POSITIVE_INFINITY }).on("line", (line) => {
       if (name === "stderr" && !this.#isReady) {
         this.#lastErrors.push(line);
         if (this.#lastErrors.length > STDERR_LINES_KEPT) this.#lastErrors.shift();
@@ -326,7 +306,7 @@ class SocketChild implements PythonChild {
   }
 
   kill(): void {
-    this.#process.kill("SIGKILL");
+    this.#process.kill();
   }
 
   #onExit(code: number | null, signal: string | null): void {
@@ -346,13 +326,3 @@ class SocketChild implements PythonChild {
 const EMPTY = new Uint8Array(0);
 
 function noop(): void {}
-
-function childEnvironment(added: PythonChildOptions["env"]): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env, ...added };
-  const path = extendedPythonPath(env.PYTHONPATH);
-  if (path !== undefined) env.PYTHONPATH = path;
-  // lets the child see that its parent died before it could ask the kernel to tell it
-  env.DASK_TS_PARENT_PID = String(process.pid);
-  for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name];
-  return env;
-}

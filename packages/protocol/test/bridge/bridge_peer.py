@@ -31,6 +31,10 @@ def main() -> None:
                 raise ValueError("as asked")
             except ValueError as exc:
                 bridge.reply_error(number, exc)
+        elif op == "environ":
+            bridge.reply(number, value=[os.environ.get(name) for name in message["names"]])
+        elif op == "exit":
+            os._exit(message["code"])
         elif op == "print":
             print("to stdout")
             print("to stderr", file=sys.stderr)

@@ -1,5 +1,13 @@
 /** The executor: a Python child behind the bridge. */
-import { asNumber, type Key, type Message, type PythonChild, spawnPythonChild, type Value } from "@dask-ts/protocol";
+import {
+  asNumber,
+  type Key,
+  type Message,
+  type PythonChild,
+  type PythonChildOptions,
+  spawnPythonChild,
+  type Value,
+} from "@dask-ts/protocol";
 import type { ExecuteRequest, Executor, ExecutorEvents, PutOutcome } from "./executor.ts";
 import { isErrorReply, parseOutcome, parsePutOutcome, taskRow, toMessage } from "./messages.ts";
 
@@ -28,6 +36,7 @@ export interface ExecutorOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   readonly readyTimeoutMs?: number;
+  readonly launch?: PythonChildOptions["launch"];
   /** Lines that tasks and the child write; by default they go to the same stream of this process. */
   readonly onLine?: (stream: "stdout" | "stderr", line: string) => void;
 }
@@ -74,6 +83,7 @@ export class PythonExecutor implements Executor {
       onLine: options.onLine ?? passThrough,
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      ...(options.launch === undefined ? {} : { launch: options.launch }),
       ...(options.readyTimeoutMs === undefined ? {} : { readyTimeoutMs: options.readyTimeoutMs }),
     });
     executor = new PythonExecutor(child, events);
