@@ -25,48 +25,20 @@ import dask
 from tornado.ioloop import IOLoop
 
 from dask_ts.bridge import Bridge, Message
+from dask_ts.bridge_log import BridgeLogHandler, show_logs_once
 from dask_ts.executor_calls import Calls
 from dask_ts.executor_metrics import MetricsThread
 from dask_ts.executor_outcomes import Outcome, OutcomeQueue
 from dask_ts.executor_store import close_value, pickle_leaves
 from dask_ts.executor_tasks import TaskRunner
 from dask_ts.facade import Worker
+from dask_ts.forks import end_if_child, guard_forks
+from dask_ts.imports import patience_with_imports
 
 logger = logging.getLogger("distributed.worker")
 
 #: Threads that serialize and deserialize values for other workers.
 IO_THREADS = 4
-
-
-class BridgeLogHandler(logging.Handler):
-    """Log records of distributed to the worker's log."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        super().__init__()
-        self._bridge = bridge
-        self.setFormatter(logging.Formatter(dask.config.get("distributed.admin.log-format")))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._bridge.send(
-                {
-                    "op": "log",
-                    "level": record.levelname,
-                    "logger": record.name,
-                    "text": self.format(record),
-                }
-            )
-        except Exception:
-            self.handleError(record)
-
-
-def show_logs_once(bridge_handler: logging.Handler) -> None:
-    """The worker writes distributed's records to its own log, which goes to the same stderr."""
-    distributed_logger = logging.getLogger("distributed")
-    for handler in list(distributed_logger.handlers):
-        if type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
-            distributed_logger.removeHandler(handler)
-    distributed_logger.addHandler(bridge_handler)
 
 
 class Executor:
@@ -87,6 +59,7 @@ class Executor:
             "init": self._on_init,
             "execute": self._on_execute,
             "cancel": self._on_cancel,
+            "recall": self._on_recall,
             "put": self._on_put,
             "get": self._on_get,
             "drop": self._on_drop,
@@ -114,6 +87,9 @@ class Executor:
 
     def _on_cancel(self, message: Message) -> None:
         self.tasks.cancel(message["key"])
+
+    def _on_recall(self, message: Message) -> None:
+        self.bridge.reply(message.get("id"), keys=self.tasks.recall())
 
     def _on_drop(self, message: Message) -> None:
         self.worker.store.drop(message["keys"])
@@ -185,6 +161,8 @@ class Executor:
             self.calls = Calls(worker)
             self.metrics = MetricsThread(worker, self._send_metrics)
             show_logs_once(BridgeLogHandler(self.bridge))
+            patience_with_imports()
+            guard_forks(self.bridge)
             await worker.start_parts()
             self.metrics.start()
             self.bridge.reply(
@@ -202,8 +180,10 @@ class Executor:
         try:
             value = await self.calls.call(message["name"], message["fields"])
         except (SystemExit, KeyboardInterrupt) as e:
+            end_if_child(failed=True)
             self._fatal(e)
             return
+        end_if_child()
         try:
             self.bridge.reply(number, value=value)
         except Exception:
@@ -272,9 +252,23 @@ async def run() -> int:
     return executor.exit_code
 
 
+def run_until_finished() -> int:
+    """Runs the loop to the end, also where a coroutine of a task stops it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    main_task = loop.create_task(run())
+    while True:
+        try:
+            return loop.run_until_complete(main_task)
+        except RuntimeError:
+            if main_task.done():
+                raise
+            logger.warning("A task stopped the event loop, which goes on")
+
+
 def main() -> None:
     try:
-        code = asyncio.run(run(), debug=False)
+        code = run_until_finished()
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1
     except KeyboardInterrupt:

@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import dask
 from distributed.core import _expects_comm, error_message
 from distributed.metrics import context_meter
-from distributed.utils import has_keyword
+from distributed.utils import has_keyword, recursive_to_dict
 
 from dask_ts.executor_meter import plain_name
 from dask_ts.executor_store import close_leaves, open_value
@@ -44,6 +45,7 @@ class Calls:
             "heartbeat-metrics": self.heartbeat_metrics,
             "startup-information": worker.get_startup_information,
             "context": self.context,
+            "dump": self.dump,
             "transition": self.transition,
         }
 
@@ -85,6 +87,12 @@ class Calls:
             except Exception:
                 continue
         return out
+
+    def dump(self, exclude: list[str]) -> dict[str, Any]:
+        """What a dump says of this process (``Worker._to_dict``): everything as plain data."""
+        config = {} if "config" in exclude else {"config": recursive_to_dict(dask.config.config, exclude=exclude)}
+        memory = self.worker.memory_manager._to_dict(exclude=exclude)
+        return {**config, **{k: v for k, v in memory.items() if isinstance(v, (int, float, str, type(None)))}}
 
     def transition(self, key: Any, start: Any, finish: Any) -> None:
         """Tells plugins of a transition (``WorkerState._notify_plugins``)."""

@@ -30,6 +30,20 @@ class TaskPool(ThreadPoolExecutor):
             with self._shutdown_lock:
                 self._adjust_thread_count()
 
+    def take_back(self) -> list[TaskRun]:
+        """The tasks that no thread has taken up, in their order; other work stays."""
+        runs: list[TaskRun] = []
+        others = []
+        while True:
+            try:
+                item = self._work_queue.get_nowait()
+            except queue.Empty:
+                break
+            (runs if isinstance(item, TaskRun) else others).append(item)
+        for item in others:
+            self._work_queue.put(item)
+        return runs
+
     @property
     def idle(self) -> bool:
         return self._work_queue.empty()

@@ -1,8 +1,7 @@
 """The values that this worker holds: put in, serialized out, forgotten.
 
-The mapping is the one that ``distributed.worker_memory.WorkerMemoryManager`` chose (a ``SpillBuffer``,
-a dict, or a user's own); sizes and types are kept beside it, so that nothing has to be read back from
-disk to be described.
+The mapping is the one that ``executor_spill_monitor.worker_data`` chose (a ``Buffer`` that spills, or a
+dict); sizes and types are kept beside it, so that nothing has to be read back from disk to be described.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, MutableMapping
 from typing import Any
 
 from dask.utils import typename
@@ -28,6 +27,8 @@ from distributed.protocol.serialize import (
 from distributed.sizeof import safe_sizeof
 from distributed.utils import nbytes
 from distributed.worker import dumps_function
+
+from dask_ts.executor_spill import Buffer
 
 Key = Any
 
@@ -139,27 +140,46 @@ class Store:
         self.actors = actors
         self.nbytes: dict[Key, int] = {}
         self.managed_bytes = 0
+        #: Called with key and size of a new result; raises where there is no place for it.
+        self.check_room: Callable[[Key, int], None] | None = None
+        self._buffer = data if isinstance(data, Buffer) else None
+        self._lock = threading.Lock()
         self._types = TypeCache()
 
     def add(self, key: Key, value: Any, actor: bool = False) -> tuple[int, bytes, str]:
         """Holds a value; its size, pickled type and type name.
 
-        Raises what the mapping raises: a value over the spill target that cannot be pickled.
+        Raises what the mapping raises: a value over the spill target that cannot be pickled; and OSError
+        where the disk is full and the memory too. The value is not held then.
         """
+        described = self._hold(key, value, actor)
+        if self.check_room is not None and not actor:
+            try:
+                self.check_room(key, described[0])
+            except BaseException:
+                self.drop([key])
+                raise
+        return described
+
+    def _hold(self, key: Key, value: Any, actor: bool = False) -> tuple[int, bytes, str]:
         nbytes = safe_sizeof(value)
         if actor:
             self.actors[key] = value
+        elif self._buffer is not None:
+            self._buffer.put(key, value, nbytes)
         else:
             self.data[key] = value
-        self.managed_bytes += nbytes - self.nbytes.get(key, 0)
-        self.nbytes[key] = nbytes
+        with self._lock:
+            self.managed_bytes += nbytes - self.nbytes.get(key, 0)
+            self.nbytes[key] = nbytes
         dumped, name = self._types.describe(type(value))
         return nbytes, dumped, name
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Forgets values and actors; unknown keys are ignored."""
         for key in keys:
-            self.managed_bytes -= self.nbytes.pop(key, 0)
+            with self._lock:
+                self.managed_bytes -= self.nbytes.pop(key, 0)
             self.actors.pop(key, None)
             try:
                 # not pop(): a SpillBuffer refuses it, since it could read from disk
@@ -168,11 +188,14 @@ class Store:
                 pass
 
     def put(self, entries: Iterable[tuple[Key, Any]]) -> list[Any]:
-        """Opens and holds values; for each ``(nbytes, type, typename)``, or its error message."""
+        """Opens and holds values; for each ``(nbytes, type, typename)``, or its error message.
+
+        What others need here is held even where it goes beyond the limits, as a stock worker does.
+        """
         out: list[Any] = []
         for key, closed in entries:
             try:
-                out.append(self.add(key, open_value(closed)))
+                out.append(self._hold(key, open_value(closed)))
             except Exception as e:
                 logger.error("Could not open the value of %r", key, exc_info=True)
                 out.append(error_message(e))

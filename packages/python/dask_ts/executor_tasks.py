@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import time
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -25,6 +26,7 @@ from dask_ts.executor_meter import CURRENT, metered_context
 from dask_ts.executor_outcomes import FAILURE, RESCHEDULE, SUCCESS, Outcome, OutcomeQueue
 from dask_ts.executor_pool import TaskPool, TaskRun
 from dask_ts.executor_store import Store, open_value
+from dask_ts.forks import end_if_child
 
 if TYPE_CHECKING:
     from dask_ts.facade import Worker
@@ -64,7 +66,7 @@ class TaskRunner:
         self.loop = loop
         self.on_fatal = on_fatal
         self.runs: dict[Key, TaskRun] = {}
-        self._async: dict[Key, asyncio.Task] = {}
+        self._async: dict[TaskRun, asyncio.Task] = {}
         self.context = metered_context(lambda: _worker_cvar.set(worker))
         # get_worker() works in tasks, but not while their data is read; see _outcome
         self.reading_context = metered_context()
@@ -82,14 +84,21 @@ class TaskRunner:
                 self._submit(run, executor)
 
     def cancel(self, key: Key) -> None:
-        """Cancels an async task; a task in a thread goes on."""
+        """Cancels an async task, or one that has not begun; a task in a thread goes on."""
         run = self.runs.get(key)
         if run is not None:
             run.cancelled = True
-            self.loop.call_soon_threadsafe(self._cancel_async, key)
+            self.loop.call_soon_threadsafe(self._cancel_async, run)
 
-    def _cancel_async(self, key: Key) -> None:
-        task = self._async.get(key)
+    def recall(self) -> list[Key]:
+        """Takes back the tasks that no thread has begun."""
+        runs = self.pool.take_back()
+        for run in runs:
+            self.runs.pop(run.key, None)
+        return [run.key for run in runs]
+
+    def _cancel_async(self, run: TaskRun) -> None:
+        task = self._async.get(run)
         if task is not None:
             task.cancel()
 
@@ -107,8 +116,11 @@ class TaskRunner:
             outcome = self._outcome(run, ident)
         except (SystemExit, KeyboardInterrupt) as e:
             # through the pool's thread they would end nothing but that thread
+            end_if_child(failed=True)
             self.on_fatal(e)
             return
+        except BaseException as e:
+            outcome = self._broken(run, e)
         finally:
             del active[ident]
             del thread_state.key
@@ -118,6 +130,8 @@ class TaskRunner:
             self._finish(run, outcome)
 
     def _outcome(self, run: TaskRun, ident: int) -> Outcome | None:
+        if run.cancelled:
+            return [RESCHEDULE, run.key, run.run_id]
         try:
             spec = run.run_spec = open_value(run.run_spec)
             data, startstops = self._data_of(run)
@@ -148,7 +162,10 @@ class TaskRunner:
         stop = time()
         del data, spec
         meter = run.meter.row(stop - start, cpu)
-        return self._succeeded(run, value, start, stop, ident, startstops, meter)
+        outcome = self._succeeded(run, value, start, stop, ident, startstops, meter)
+        # this frame outlives its call where the task's code has left a circle with frames in it
+        del value
+        return outcome
 
     def _call_in_span(self, run: TaskRun, spec: Any, data: dict[Key, Any]) -> Any:
         """Tasks that this one submits belong to its span (see distributed.spans)."""
@@ -177,11 +194,14 @@ class TaskRunner:
     # on the event loop
 
     def _start_async(self, run: TaskRun, data: dict, startstops: list | None) -> None:
+        if run.cancelled:
+            self._finish(run, [RESCHEDULE, run.key, run.run_id])
+            return
         context = self.context.copy()
         run.meter.seconds = 0.0
         context.run(CURRENT.set, run.meter)
         task = context.run(self.loop.create_task, self._run_async(run, data, startstops))
-        self._async[run.key] = task
+        self._async[run] = task
         task.add_done_callback(lambda task: self._async_done(run, task))
 
     async def _run_async(self, run: TaskRun, data: dict, startstops: list | None) -> Outcome:
@@ -200,7 +220,7 @@ class TaskRunner:
         return self._from_message(run, message, startstops, metered=True)
 
     def _async_done(self, run: TaskRun, task: asyncio.Task) -> None:
-        del self._async[run.key]
+        del self._async[run]
         if task.cancelled():  # before its first step
             self._finish(run, [RESCHEDULE, run.key, run.run_id])
             return
@@ -250,6 +270,7 @@ class TaskRunner:
     # outcomes
 
     def _finish(self, run: TaskRun, outcome: Outcome) -> None:
+        end_if_child(failed=outcome[0] != SUCCESS)
         # the key may have been given out again, after a cancellation
         if self.runs.get(run.key) is run:
             del self.runs[run.key]
@@ -348,15 +369,49 @@ class TaskRunner:
 ERROR_FIELDS = ("status", "exception", "traceback", "exception_text", "traceback_text")
 
 
+#: A client cannot open the pickle of more: a task that recurses without end would never end for it.
+MOST_FRAMES = 200
+MOST_CAUSES = 50
+
+
 def describe_error(exc: BaseException) -> dict[str, Any]:
     """``error_message`` without this module's frames at the top of the traceback."""
     tb = exc.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
         tb = tb.tb_next
+    _cut_causes(exc)
+    _cut_frames(tb)
     exc.__traceback__ = tb
     try:
         raise exc
     except BaseException:
         # ``raise`` has put this frame on top; get_traceback() reads the exception being handled
         exc.__traceback__ = tb
-        return dict(error_message(exc))
+        try:
+            return dict(error_message(exc))
+        except Exception as e:
+            # a text that cannot be made, say: without an outcome the task would never end
+            logger.warning("Could not describe the error of a task", exc_info=True)
+            name = type(exc).__name__
+            return dict(error_message(RuntimeError(f"{name}, which cannot be described: {type(e).__name__}")))
+
+
+def _cut_frames(tb: TracebackType | None) -> None:
+    """Leaves the first and the last frames of a long traceback."""
+    frames = []
+    while tb is not None:
+        frames.append(tb)
+        tb = tb.tb_next
+    if len(frames) > MOST_FRAMES:
+        frames[MOST_FRAMES // 2].tb_next = frames[-MOST_FRAMES // 2]
+
+
+def _cut_causes(exc: BaseException) -> None:
+    """Leaves the last causes of a long chain, each with a traceback that is not too long."""
+    for _ in range(MOST_CAUSES):
+        before = exc.__cause__ or exc.__context__
+        if before is None:
+            return
+        exc = before
+        _cut_frames(exc.__traceback__)
+    exc.__cause__ = exc.__context__ = None

@@ -16,6 +16,7 @@ from typing import Any
 
 import distributed.worker
 from distributed import profile
+from distributed.comm.addressing import get_address_host, get_address_host_port
 from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.metrics import time
@@ -24,6 +25,7 @@ from distributed.utils import key_split
 from distributed.worker_state_machine import SecedeEvent, TaskState, UpdateDataEvent
 
 from dask_ts.executor_pool import TaskPool, TaskRun
+from dask_ts.executor_spill_monitor import SpillMonitor, worker_data
 from dask_ts.executor_store import Store
 
 Key = Any
@@ -37,7 +39,6 @@ Post = Callable[[str, dict[str, Any]], None]
 ELSEWHERE = {
     "http_server": "the worker process serves HTTP",
     "http_application": "the worker process serves HTTP",
-    "ip": "ask Worker.address",
 }
 
 
@@ -133,15 +134,23 @@ class Worker(distributed.worker.Worker):
             contact_address=options["address"],
             nanny=options.get("nanny"),
             security=options.get("security"),
+            data=(worker_data, {"memory_limit": options.get("memory_limit") or 0, "nthreads": nthreads}),
         )
         if self.name is None:
             self.name = options["address"]
         self.state.address = options["address"]
+        self.ip = get_address_host(options["address"])
+        self._listen_address = options["address"]
         self.batched_stream = SchedulerStream(self.batched_send)  # type: ignore[assignment]
-        # the worker process watches this process's memory and pauses itself; spilling happens here
-        self.memory_manager.memory_pause_fraction = False
         self.store = Store(self.data, self.state.actors)
+        # the worker process watches this process's memory and pauses itself; spilling happens here
+        self.spill_monitor = SpillMonitor(self, self._tell_memory_settings)
+        self.store.check_room = self.spill_monitor.check_room
         self._status = Status.running
+
+    @property
+    def port(self) -> int:
+        return get_address_host_port(self.address)[1]
 
     def show_tasks(self, runs: dict[Key, TaskRun]) -> None:
         """From now on ``state.tasks`` shows these."""
@@ -152,7 +161,8 @@ class Worker(distributed.worker.Worker):
         self.thread_id = threading.get_ident()
         await self.rpc.start()
         await self.preloads.start()
-        for name in ("memory_monitor", "profile", "profile-cycle", "shift_counters"):
+        self.spill_monitor.start()
+        for name in ("profile", "profile-cycle", "shift_counters"):
             callback = self.periodic_callbacks.get(name)
             if callback is not None:
                 callback.start()
@@ -160,6 +170,7 @@ class Worker(distributed.worker.Worker):
     async def stop_parts(self) -> None:
         """Tears down plugins, extensions, preloads and the worker's client, as ``Worker.close`` does."""
         self._status = Status.closing
+        self.spill_monitor.stop()
         for callback in self.periodic_callbacks.values():
             callback.stop()
         await asyncio.gather(*(self.plugin_remove(name) for name in list(self.plugins)))
@@ -243,6 +254,9 @@ class Worker(distributed.worker.Worker):
     async def heartbeat(self) -> None:
         self._post("request", {"name": "heartbeat", "fields": {}})
 
+    def _tell_memory_settings(self, settings: dict[str, Any]) -> None:
+        self._post("request", {"name": "memory-settings", "fields": settings})
+
     # what runs here
 
     async def plugin_add(self, plugin: Any, name: str | None = None, catch_errors: bool = True) -> Any:
@@ -278,7 +292,8 @@ class Worker(distributed.worker.Worker):
         if not active:
             return
         start = time()
-        frames = sys._current_frames()
+        # without this thread's own: with it the frames, and all that tasks have in them, would be a circle
+        frames = {ident: frame for ident, frame in sys._current_frames().items() if ident in active}
         for ident, task in active.items():
             frame = frames.get(ident)
             if frame is not None:

@@ -1,7 +1,10 @@
-"""The nanny's Python child: runs NannyPlugins, which set up what a worker needs before it starts.
+"""The nanny's Python child: nanny plugins, preload modules, and functions of ``Client.run(nanny=True)``.
 
-Started when the first plugin comes. A plugin sees a nanny as stock's, as far as plugins use it; what it leaves in
+Started when the first of them comes. They see a nanny as stock's, as far as they use it; what they leave in
 ``nanny.env`` and ``sys.path`` goes to each executor that starts from then on.
+
+Messages from the nanny: ``plugin-add``, ``plugin-remove``, ``preload {modules, argv}``, ``preload-teardown``, ``run``;
+to the nanny: ``log``, ``log-event``, ``restart``, ``kill``.
 """
 
 from __future__ import annotations
@@ -12,15 +15,21 @@ import logging
 import os
 import sys
 import threading
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import distributed.nanny as stock
+from distributed._async_taskgroup import AsyncTaskGroup
 from distributed.core import ConnectionPool, Status, error_message
 from distributed.diagnostics.plugin import NannyPlugin, _get_plugin_name
+from distributed.preloading import PreloadManager, process_preloads
 from distributed.protocol import pickle
 from distributed.security import Security
+from distributed.worker import run as run_function
 
 from dask_ts.bridge import Bridge, Message
+from dask_ts.bridge_log import BridgeLogHandler, show_logs_once
+from dask_ts.executor_store import close_leaves, pickle_leaves
 
 logger = logging.getLogger("distributed.nanny")
 
@@ -35,12 +44,17 @@ class NannyView:
         self.loop = self.io_loop = IOLoop.current()
         self.env: dict[str, str] = {}
         self.plugins: dict[str, NannyPlugin] = {}
+        self.preloads = PreloadManager([])
         self.status = Status.running
+        self._ongoing_background_tasks = AsyncTaskGroup()
         self.security = Security()
         self.rpc = ConnectionPool(connection_args=self.security.get_connection_args("worker"))
 
     def learn(self, facts: dict[str, Any]) -> None:
         """``address``, ``scheduler_addr``, ``local_directory`` and what else the nanny says of itself."""
+        env = facts.pop("env")
+        if not self.env:
+            self.env.update(env)
         self.__dict__.update(facts)
         self.id = self.address
         self.scheduler_addr = facts["scheduler_addr"]
@@ -69,7 +83,7 @@ class NannyView:
 
 
 class NannyHost:
-    """Adds and removes plugins, one after the other."""
+    """What each message of the nanny does."""
 
     bridge: Bridge
 
@@ -77,6 +91,13 @@ class NannyHost:
         self.loop = asyncio.new_event_loop()
         self._paths = list(sys.path)
         self._tasks: set[asyncio.Task] = set()
+        self._on: dict[str, Callable[..., Awaitable[Message]]] = {
+            "plugin-add": self.add,
+            "plugin-remove": self.remove,
+            "preload": self.preload,
+            "preload-teardown": self.preload_teardown,
+            "run": self.run,
+        }
 
     def start(self, bridge: Bridge) -> None:
         self.bridge = bridge
@@ -91,8 +112,8 @@ class NannyHost:
 
     def _on_loop(self, message: Message) -> None:
         op, number = message.pop("op"), message.pop("id", None)
-        work = self.add(**message) if op == "plugin-add" else self.remove(**message)
-        task = self.loop.create_task(self._answer(work, number))
+        self.view.learn(message.pop("facts"))
+        task = self.loop.create_task(self._answer(self._on[op](**message), number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -102,11 +123,31 @@ class NannyHost:
         except Exception as e:
             reply = error_message(e)
         added = [path for path in sys.path if path not in self._paths]
-        self.bridge.reply(number, **reply, env=self.view.env, paths=added)
+        learned = {"env": {str(k): str(v) for k, v in self.view.env.items()}, "paths": added}
+        try:
+            self.bridge.reply(number, **reply, **learned)
+        except Exception:
+            self.bridge.reply(number, **pickle_leaves(reply), **learned)
 
-    async def add(self, *, plugin: Any, name: str | None, facts: dict[str, Any]) -> Message:
+    async def preload(self, *, modules: list[str], argv: list) -> Message:
+        """Imports the modules, which must succeed, and runs their ``dask_setup``, whose failure is logged."""
+        self.view.preloads = process_preloads(cast(Any, self.view), modules, argv, file_dir=self.view.local_directory)
+        await self.view.preloads.start()
+        return {"status": "OK"}
+
+    async def preload_teardown(self) -> Message:
+        await self.view.preloads.teardown()
+        return {"status": "OK"}
+
+    async def run(self, *, fields: dict[str, Any]) -> Message:
+        """``Nanny.run``: a function that gets this nanny as ``dask_worker``."""
+        serializers = fields.pop("serializers", None)
+        arguments = {k: fields[k] for k in ("function", "args", "kwargs", "wait") if fields.get(k) is not None}
+        value = await run_function(self.view, None, **arguments)
+        return {"value": value if serializers is None else close_leaves(value, serializers)}
+
+    async def add(self, *, plugin: Any, name: str | None) -> Message:
         """``Nanny.plugin_add``, without the restart."""
-        self.view.learn(facts)
         made = pickle.loads(plugin)
         if not isinstance(made, NannyPlugin):
             raise TypeError(f"a NannyPlugin was expected, not {type(made).__name__}")
@@ -122,9 +163,8 @@ class NannyHost:
             return dict(error_message(e))
         return {"status": "OK", "restart": bool(getattr(made, "restart", False))}
 
-    async def remove(self, *, name: str, facts: dict[str, Any]) -> Message:
+    async def remove(self, *, name: str) -> Message:
         """``Nanny.plugin_remove``."""
-        self.view.learn(facts)
         logger.info("Removing Nanny plugin %s", name)
         try:
             result = self.view.plugins.pop(name).teardown(nanny=self.view)
@@ -143,10 +183,10 @@ class NannyHost:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(name)s - %(message)s")
     host = NannyHost()
     asyncio.set_event_loop(host.loop)
     host.start(Bridge.from_parent(host.on_message, host.on_closed))
+    show_logs_once(BridgeLogHandler(host.bridge))
     host.bridge.ready()
     threading.Thread(target=host.bridge.run, name="dask-ts-bridge", daemon=True).start()
     host.loop.run_forever()

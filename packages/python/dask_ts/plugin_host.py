@@ -23,6 +23,7 @@ from distributed.preloading import PreloadManager, process_preloads
 from distributed.protocol import pickle
 from distributed.utils import has_arg, import_file, iscoroutinefunction
 
+from dask_ts.amm_view import AmmView, amm_add, amm_run
 from dask_ts.bridge import Bridge, Message
 from dask_ts.executor_store import close_value
 from dask_ts.graph_host import GraphHost, serve
@@ -57,6 +58,7 @@ class PluginHost(GraphHost):
         self.plugins = Plugins(self)
         self.preloads = PreloadManager([])
         self.feeds: dict[int, Feed] = {}
+        self.amm = AmmView(self)
         self._tasks: set[asyncio.Task] = set()
 
     def start(self, bridge: Bridge) -> None:
@@ -299,6 +301,8 @@ LOOP_OPS: dict[str, Callable[..., Any]] = {
     "feed-close": feed_close,
     "handle": handle,
     "handle-stream": handle_stream,
+    "amm-add": amm_add,
+    "amm-run": amm_run,
 }
 
 

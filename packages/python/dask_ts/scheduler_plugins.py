@@ -6,8 +6,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import time
-import traceback
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +14,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin, _get_plugin_name
 from distributed.protocol import pickle
 
 from dask_ts.bridge import Message
+from dask_ts.failures import Failures
 from dask_ts.graph_open import open_pickled
 from dask_ts.scheduler_view import Table
 
@@ -34,8 +33,6 @@ HOOKS = (
     "valid_workers_downscaling",
     "log_event",
 )
-#: Seconds between two lines about failures of the same hook of the same plugin.
-QUIET_SECONDS = 10.0
 #: Transitions whose tasks are asked for at once, where a plugin looks at them.
 LOOK_AHEAD = 200
 
@@ -80,7 +77,7 @@ class Plugins:
         self.table: Table = Table(self._changed)
         self._hooks: dict[str, list[tuple[str, Callable]]] = {}
         self._told: list[str] = []
-        self._failures: dict[tuple[str, str], tuple[float, int]] = {}
+        self._failures = Failures()
         self._graph = Graph()
 
     # the table
@@ -178,18 +175,8 @@ class Plugins:
             self.failed(name, hook, e)
 
     def failed(self, name: str, hook: str, exc: BaseException) -> None:
-        """One line, with the place; failures that follow at once are counted."""
-        now = time.monotonic()
-        last, more = self._failures.get((name, hook), (0.0, 0))
-        if last and now - last < QUIET_SECONDS:
-            self._failures[name, hook] = (last, more + 1)
-            return
-        self._failures[name, hook] = (now, 0)
-        frames = traceback.extract_tb(exc.__traceback__)
-        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        count = f"; {more} more since the last such line" if more else ""
-        logger.error("Scheduler plugin %r failed in %s: %s: %s%s%s", name, hook, type(exc).__name__, exc, place, count)
-        logger.debug("The traceback:", exc_info=exc)
+        """One line for the failures of a hook."""
+        self._failures.tell(f"Scheduler plugin {name!r}", hook, exc)
 
     def events(self, rows: Any) -> None:
         """What happened, in order; each row is the hook's name and its arguments."""

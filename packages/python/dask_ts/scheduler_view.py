@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import distributed.scheduler as stock
+import psutil
 from distributed.comm import get_address_host, unparse_host_port
 from distributed.core import AsyncTaskGroup, ConnectionPool, Status
 from distributed.protocol.serialize import _is_dumpable
@@ -113,6 +114,8 @@ OPS = {
     "remove_worker": "unregister",
     "replicate": "replicate",
     "report": "report",
+    "request_acquire_replicas": "request-acquire-replicas",
+    "request_remove_replicas": "request-remove-replicas",
     "restart": "restart",
     "restart_workers": "restart_workers",
     "retire_workers": "retire_workers",
@@ -134,7 +137,15 @@ OPS = {
 }
 
 #: Methods of stock's Scheduler that only combine what is here.
-REUSED = ("coerce_hostname", "get_worker_service_addr", "workers_list")
+REUSED = (
+    "coerce_hostname",
+    "get_comm_cost",
+    "get_worker_monitor_info",
+    "get_worker_service_addr",
+    "valid_workers",
+    "worker_objective",
+    "workers_list",
+)
 
 #: Why something is not here, beyond "it is in the scheduler's process".
 ELSEWHERE = {
@@ -145,7 +156,6 @@ ELSEWHERE = {
     "transition": "task states change in the scheduler's process only",
     "transitions": "task states change in the scheduler's process only",
     "transition_log": "use get_story",
-    "story": "use get_story",
 }
 
 
@@ -181,11 +191,11 @@ class Table(MutableMapping):
 
 
 class Extensions(dict):
-    """``scheduler.extensions``: what user code put there, and the spans as they are at the moment; the
-    others of stock's own are in the scheduler's process."""
+    """``scheduler.extensions``: what user code put there, the active memory manager, and the spans as they
+    are at the moment; the others of stock's own are in the scheduler's process."""
 
-    def __init__(self, scheduler: Any, source: Source) -> None:
-        super().__init__()
+    def __init__(self, scheduler: Any, source: Source, amm: Any) -> None:
+        super().__init__(amm=amm)
         self._scheduler = scheduler
         self._source = source
 
@@ -219,7 +229,7 @@ class SchedulerView:
         self.plugins = host.plugins.table
         self.handlers = Table(host.tell_handlers)
         self.stream_handlers = Table(host.tell_handlers)
-        self.extensions = Extensions(self, source)
+        self.extensions = Extensions(self, source, host.amm)
         self.periodic_callbacks: dict[str, Any] = {}
         self.local_directory = host.folder
         self.security = Security()
@@ -331,6 +341,15 @@ class SchedulerView:
         return SimpleNamespace(**self._source.value("monitor"))
 
     @property
+    def preloads(self) -> Any:
+        return self._host.preloads
+
+    @property
+    def proc(self) -> Any:
+        """The scheduler's process, which has started this one."""
+        return psutil.Process(os.getppid())
+
+    @property
     def erred_tasks(self) -> list[Any]:
         rows = self._source.value("erred_tasks")
         return [stock.ErredTask(key, time, set(erred_on), *texts) for key, time, erred_on, *texts in rows]
@@ -345,7 +364,11 @@ class SchedulerView:
         return self._source.ask("coerce-address", address=addr, resolve=resolve)["value"]
 
     async def get_story(self, keys_or_stimuli: Any) -> list[Any]:
-        rows = await self._source.call_async("get_story", {"keys_or_stimuli": list(keys_or_stimuli)})
+        rows = await self._source.call_async("get_story", {"keys_or_stimuli": plain(list(keys_or_stimuli))})
+        return [stock.Transition(*row) for row in rows]
+
+    def story(self, *keys_or_tasks_or_stimuli: Any) -> list[Any]:
+        rows = self._source.call("get_story", {"keys_or_stimuli": plain(list(keys_or_tasks_or_stimuli))})
         return [stock.Transition(*row) for row in rows]
 
     def log_worker_event(self, worker: str, topic: Any, msg: Any) -> None:

@@ -148,6 +148,21 @@ def test_a_short_task_is_reported_while_a_long_one_runs():
         child.kill()
 
 
+def test_tasks_that_no_thread_has_begun_are_taken_back():
+    child = Child(nthreads=1)
+    try:
+        child.execute("long", seconds, 60)
+        for i in range(3):
+            child.execute(("next", i), inc, i)
+        deadline = time.monotonic() + 20
+        while not child.request("call", name="call_stack", fields={"keys": ["long"]})["value"]:
+            assert time.monotonic() < deadline
+        assert child.request("recall")["keys"] == (("next", 0), ("next", 1), ("next", 2))
+        assert child.request("recall")["keys"] == ()
+    finally:
+        child.kill()
+
+
 def test_async_tasks_are_cancelled(child):
     child.execute("c", cancellable)
     deadline = time.monotonic() + 20

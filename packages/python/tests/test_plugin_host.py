@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import cloudpickle
 import pytest
@@ -92,14 +93,15 @@ class Parent:
         raise AssertionError((op, fields))
 
 
-@pytest.fixture
-def host(tmp_path, monkeypatch):
-    monkeypatch.setenv("DASK_TS_FOLDER", str(tmp_path))
+@contextmanager
+def running_host(parent, folder, monkeypatch):
+    """A plugin host whose loop runs in a thread."""
+    monkeypatch.setenv("DASK_TS_FOLDER", str(folder))
     ready = Future()
 
     def main():
         asyncio.set_event_loop(made.loop)
-        made.start(Parent())
+        made.start(parent)
         ready.set_result(None)
         made.loop.run_forever()
 
@@ -111,6 +113,12 @@ def host(tmp_path, monkeypatch):
     made.loop.call_soon_threadsafe(made.loop.stop)
     thread.join()
     made.loop.close()
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    with running_host(Parent(), tmp_path, monkeypatch) as made:
+        yield made
 
 
 def ask(host, op, **fields):
@@ -128,7 +136,7 @@ def run(host, function, *args, **kwargs):
         host,
         "run-function",
         function=cloudpickle.dumps(function),
-        args=pickle.dumps(args),
+        args=cloudpickle.dumps(args),
         kwargs=pickle.dumps(kwargs),
     )
     assert reply["status"] == "OK"

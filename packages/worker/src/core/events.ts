@@ -76,7 +76,7 @@ export interface GatherFailureEvent {
   readonly stimulusId: string;
 }
 
-/** Ends an `execute` instruction; exactly one of the three kinds follows each. Times are scheduler time in seconds. */
+/** Ends an `execute` instruction; exactly one of the three kinds follows each, or `recalled`. Times are scheduler time in seconds. */
 export interface ExecuteSuccessEvent {
   readonly kind: "execute-success";
   readonly key: Key;
@@ -108,6 +108,13 @@ export interface ExecuteFailureEvent {
 export interface RescheduleEvent {
   readonly kind: "reschedule";
   readonly key: Key;
+  readonly stimulusId: string;
+}
+
+/** Tasks that the executor had and that no thread had begun; it has given them back. Not in the original. */
+export interface RecalledEvent {
+  readonly kind: "recalled";
+  readonly keys: readonly Key[];
   readonly stimulusId: string;
 }
 
@@ -163,6 +170,7 @@ export type WorkerEvent =
   | ExecuteSuccessEvent
   | ExecuteFailureEvent
   | RescheduleEvent
+  | RecalledEvent
   | SecedeEvent
   | UpdateDataEvent
   | FreeKeysEvent

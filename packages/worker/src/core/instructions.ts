@@ -1,7 +1,7 @@
 /**
  * What the state machine wants done, in order. Mirrors `Instruction` and its subclasses; `drop` and
- * `transition` exist because values and plugins live in the executor. A running task is never stopped: it may be wanted
- * again before it ends (only closing the worker cancels async tasks, which is the shell's business).
+ * `transition` exist because values and plugins live in the executor. A task in a thread is never stopped: it may be
+ * wanted again before it ends.
  */
 import type { Key, Message, Value } from "@dask-ts/protocol";
 import type { TaskStateName } from "./task-state.ts";
@@ -49,6 +49,15 @@ export interface DropInstruction {
   readonly keys: readonly Key[];
 }
 
+/**
+ * Nobody wants the result of this running task any more: where it is a coroutine it gets a `CancelledError`. It ends as
+ * any other; by `reschedule` where the error comes through. Stock lets it run, but for a worker that closes.
+ */
+export interface CancelInstruction {
+  readonly kind: "cancel";
+  readonly key: Key;
+}
+
 /** For `WorkerPlugin.transition`; only where `reportTransitions` is on. */
 export interface TransitionInstruction {
   readonly kind: "transition";
@@ -77,5 +86,6 @@ export type Instruction =
   | RetryBusyWorkerLaterInstruction
   | SendInstruction
   | DropInstruction
+  | CancelInstruction
   | TransitionInstruction
   | FailInstruction;

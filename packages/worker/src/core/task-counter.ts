@@ -12,9 +12,19 @@ export class PrefixCounts {
   readonly counts: Int32Array = new Int32Array(STATES.length);
   readonly #elapsed: Float64Array = new Float64Array(STATES.length);
   readonly #since: Float64Array = new Float64Array(STATES.length);
+  /** How long its tasks hold a thread, seconds; infinite until one has run, and where they do not run in a thread. */
+  averageRunS: number = Number.POSITIVE_INFINITY;
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /** A task has held a thread for so long; null: it ran elsewhere, on the event loop or in another process. */
+  ran(seconds: number | null): void {
+    const known = this.averageRunS;
+    if (seconds === null) this.averageRunS = Number.POSITIVE_INFINITY;
+    // A long one counts at once, short ones have to prove it.
+    else this.averageRunS = seconds < known && known !== Number.POSITIVE_INFINITY ? (known + seconds) / 2 : seconds;
   }
 
   add(state: TaskStateName, by: 1 | -1, now: number): void {

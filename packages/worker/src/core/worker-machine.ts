@@ -125,6 +125,10 @@ export class WorkerMachine {
   }
 
   /** Tasks that occupy one of `nthreads`: not the long-running ones, but the cancelled ones. */
+  /** Tasks that the executor has beside those that have a thread. */
+  get aheadCount(): number {
+    return Math.max(0, this.#state.executing.size - this.#state.nthreads);
+  }
   get executingCount(): number {
     return this.#state.executing.size;
   }

@@ -32,6 +32,8 @@ export interface WorkerMachineConfig {
   readonly transitionCounterMax?: number;
   /** Emit `transition` instructions (there is a plugin that wants them). Can be changed later. */
   readonly reportTransitions?: boolean;
+  /** A task errs with a dependency that cannot be opened here; default true. Stock's waits for ever. */
+  readonly errWithDependencies?: boolean;
   /** Settles ties between peers, differently for each worker; without it they go by address. */
   readonly seed?: number;
 }
@@ -54,6 +56,7 @@ export class WorkerState {
   address: string;
   nthreads: number;
   reportTransitions: boolean;
+  readonly errWithDependencies: boolean;
   readonly validate: boolean;
   readonly transitionCounterMax: number;
 
@@ -69,7 +72,10 @@ export class WorkerState {
   readonly waiting: Set<TaskState> = new Set();
   readonly ready: PriorityHeap<TaskState> = new PriorityHeap();
   readonly constrained: PriorityHeap<TaskState> = new PriorityHeap();
+  /** Tasks that the executor has; more than there are threads where it has some ahead: see `ensureComputing`. */
   readonly executing: Set<TaskState> = new Set();
+  /** Nothing is handed over ahead until a task has ended: the threads are held up. */
+  aheadSuspended = false;
   readonly longRunning: Set<TaskState> = new Set();
   readonly inFlightTasks: Set<TaskState> = new Set();
   readonly missingDepFlight: Set<TaskState> = new Set();
@@ -116,6 +122,7 @@ export class WorkerState {
     this.nthreads = config.nthreads;
     this.validate = config.validate ?? false;
     this.reportTransitions = config.reportTransitions ?? false;
+    this.errWithDependencies = config.errWithDependencies ?? true;
     this.transitionCounterMax = config.transitionCounterMax ?? Number.POSITIVE_INFINITY;
     this.transferIncomingCountLimit = config.totalOutConnections ?? 50;
     this.transferMessageBytesLimit = config.transferMessageBytesLimit ?? 50e6;

@@ -88,6 +88,8 @@ export interface Executor {
   execute(requests: readonly ExecuteRequest[]): void;
   /** Asks a running async task to stop; a no-op for tasks in threads. */
   cancel(key: Key): void;
+  /** Takes back the tasks that no thread has begun; resolves with their keys. */
+  recall(): Promise<readonly Key[]>;
   /** Opens values into the store, each as it came from a peer or a client. */
   put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]>;
   /** Serializes values out of the store; keys that are not there are left out. The result is in order of `keys`. */

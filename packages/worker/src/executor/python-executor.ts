@@ -143,6 +143,10 @@ export class PythonExecutor implements Executor {
     this.#send({ op: "cancel", key });
   }
 
+  async recall(): Promise<readonly Key[]> {
+    return (await this.#request("recall", {})).keys as readonly Key[];
+  }
+
   drop(keys: readonly Key[]): void {
     if (keys.length > 0) this.#send({ op: "drop", keys });
   }

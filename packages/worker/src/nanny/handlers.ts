@@ -1,5 +1,5 @@
 /** RPC ops of a nanny by their Dask name (wire-protocol.md §21). */
-import type { Message, RpcHandlers, Value } from "@dask-ts/protocol";
+import type { RpcHandlers, Value } from "@dask-ts/protocol";
 import { getLogs } from "../server/handlers/introspection.ts";
 import { secondsOf } from "../server/handlers/services.ts";
 import type { Nanny } from "./nanny.ts";
@@ -31,22 +31,12 @@ export function nannyHandlers(nanny: Nanny): RpcHandlers {
       nanny.closeGracefully(text(fields["reason"], "nanny-close-gracefully"));
       return null;
     },
-    run: (fields) => run(nanny, fields),
+    run: (fields, { serializers }) => nanny.plugins.run(serializers === null ? fields : { ...fields, serializers }),
     plugin_add: (fields) => nanny.addPlugin(text(fields["name"], ""), fields["plugin"] ?? null),
     plugin_remove: (fields) => nanny.plugins.remove(text(fields["name"], "")),
     identity: () => ({ type: "Nanny", id: nanny.address }),
     echo: (fields) => fields["data"] ?? null,
   };
-}
-
-/**
- * Stock runs the function in the nanny's own Python process. This nanny has none: the function runs in the executor,
- * which sees the same host, files and environment, and gets the worker as `dask_worker`.
- */
-function run(nanny: Nanny, fields: Message): Promise<Value> {
-  const { worker } = nanny;
-  if (worker === undefined) throw new Error("the nanny has no worker at the moment in which it could run a function");
-  return worker.session().executor.call("run", fields);
 }
 
 function text(value: Value | undefined, fallback: string): string {

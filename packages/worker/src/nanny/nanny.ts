@@ -45,7 +45,10 @@ export type NannyStatus = "init" | "running" | "closing_gracefully" | "closing" 
 export interface NannyOptions extends Omit<WorkerOptions, "nanny"> {
   /** `--nanny-port`: ports to try in order; 0 takes a free one. */
   readonly nannyPorts?: readonly number[];
-  /** Where NannyPlugins run; without it they are refused. */
+  /** `--preload-nanny`: Python modules, and the arguments of their `dask_setup`. */
+  readonly preloadNanny?: readonly string[];
+  readonly preloadNannyArgv?: readonly string[];
+  /** Where NannyPlugins, preload modules and functions run; without it they are refused. */
   readonly pluginPython?: NannyPluginsOptions;
 }
 
@@ -95,7 +98,8 @@ export class Nanny {
     });
     this.plugins = new NannyPlugins(options.pluginPython, {
       log: this.log,
-      localDirectory: options.localDirectory ?? null,
+      localDirectory: options.localDirectory ?? this.settings.temporaryDirectory,
+      environment: { ...this.settings.nannyEnvironment, ...options.environment },
       facts: () => this.#facts(),
       logEvent: (topic, msg) => {
         this.#pool.call(this.schedulerAddress, "log_event", { topic, msg }).catch(() => undefined);
@@ -121,6 +125,17 @@ export class Nanny {
   get worker(): Worker | undefined {
     return this.#worker;
   }
+  get workerAddress(): string | undefined {
+    return this.#worker?.workerAddress;
+  }
+
+  callScheduler(op: string, fields: Message, timeoutMs: number): Promise<Value> {
+    return this.#pool.call(this.schedulerAddress, op, fields, { timeoutMs });
+  }
+
+  endWithWorker(reason: string): void {
+    this.closeGracefully(reason);
+  }
 
   /**
    * Nanny.start_unsafe.
@@ -139,6 +154,8 @@ export class Nanny {
           );
     try {
       await this.#listen();
+      const { preloadNanny = [], preloadNannyArgv = [] } = this.#options;
+      await this.plugins.preload(preloadNanny, preloadNannyArgv);
       const comm = await this.#register();
       try {
         this.log.info(`        Start Nanny at: '${this.address}'`);

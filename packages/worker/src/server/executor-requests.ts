@@ -20,6 +20,13 @@ export async function answerExecutor(worker: Worker, op: string, fields: Message
       // a plugin wants to hear of every transition, or the last that did is gone
       worker.session().machine.reportTransitions = fields["transition"] === true;
       return null;
+    case "memory-settings": {
+      const limits = worker.reporting.memory?.limits;
+      if (limits === undefined) return null;
+      limits.limit = numberOrNull(fields["memory_limit"]);
+      limits.pause = numberOrNull(fields["memory_pause_fraction"]) ?? false;
+      return null;
+    }
     case "status":
       if (typeof fields["status"] === "string") worker.setStatus(fields["status"]);
       return null;
@@ -38,6 +45,12 @@ export async function answerExecutor(worker: Worker, op: string, fields: Message
     default:
       throw new TypeError(`the executor asked for '${op}', which the worker does not know`);
   }
+}
+
+/** None and False both turn a limit off. */
+function numberOrNull(value: Value | undefined): number | null {
+  const number = typeof value === "boolean" ? Number.NaN : asNumber(value, Number.NaN);
+  return Number.isNaN(number) ? null : number;
 }
 
 function textOr(value: Value | undefined, fallback: string): string {

@@ -4,6 +4,7 @@
  */
 import {
   type Comm,
+  CommClosedError,
   isKey,
   isMessage,
   type Key,
@@ -45,20 +46,18 @@ class PeerError extends Error {
 /**
  * `get_data` in its three messages: request, reply, `"OK"`. The peer holds a transfer slot until the last.
  *
- * @param who this worker's address, for the peer's log.
  * @throws {CommClosedError} (or a connection error) where the peer cannot be reached or goes away.
  * @throws {PeerError} where its handler failed.
  */
 async function getDataFromPeer(
-  peers: PeerConnections,
+  { peers, address: who, probe, silenceMs }: GatherContext,
   worker: string,
   keys: readonly Key[],
-  who: string | null,
 ): Promise<PeerData> {
   const comm = await peers.take(worker);
   try {
     comm.send({ op: "get_data", reply: true, keys: [...keys], who });
-    const reply = await comm.receive();
+    const reply = await receiveUnlessGone(comm, () => probe(worker), silenceMs);
     if (isMessage(reply) && reply["status"] === "busy") {
       peers.release(worker, comm);
       return { status: "busy" };
@@ -83,6 +82,31 @@ async function getDataFromPeer(
   }
 }
 
+/**
+ * Waits for a message as long as the peer can be reached at all. Node cannot set TCP_USER_TIMEOUT, so a broken path shows
+ * on an open connection only after a quarter of an hour, while a peer may well be silent over a large value.
+ */
+async function receiveUnlessGone(comm: Comm, probe: () => Promise<void>, silenceMs: number): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  let isOver = false;
+  const watch = (): void => {
+    if (isOver) return;
+    timer = setTimeout(() => {
+      probe().then(watch, (error: Error) => {
+        if (!isOver)
+          comm.abort(new CommClosedError(`${comm.peerAddress} cannot be reached any more: ${error.message}`));
+      });
+    }, silenceMs);
+  };
+  watch();
+  try {
+    return await comm.receive();
+  } finally {
+    isOver = true;
+    clearTimeout(timer);
+  }
+}
+
 function readData(data: Value | undefined): { key: Key; data: Value }[] {
   if (!(data instanceof Map)) throw new ProtocolError("get_data was answered without data");
   const out: { key: Key; data: Value }[] = [];
@@ -101,6 +125,10 @@ export interface GatherContext {
   readonly log: Logger;
   readonly digests: Digests;
   readonly transfers: TransferMetrics;
+  /** Opens a connection to a peer and closes it again; rejects where that cannot be done. */
+  probe(worker: string): Promise<void>;
+  /** Milliseconds without an answer after which a peer is probed, again and again. */
+  readonly silenceMs: number;
   /** Seconds since the epoch, and what to add to get the scheduler's clock. */
   now(): number;
   schedulerDelay(): number;
@@ -114,7 +142,7 @@ export async function gather(context: GatherContext, instruction: GatherInstruct
   const start = context.now();
   let reply: PeerData;
   try {
-    reply = await getDataFromPeer(context.peers, worker, instruction.keys, context.address);
+    reply = await getDataFromPeer(context, worker, instruction.keys);
   } catch (error) {
     return gatherFailed(context, instruction, error);
   }
@@ -243,7 +271,7 @@ export async function gatherFromWorkers(
     [...byWorker].map(async ([worker, keys]) => {
       let reply: PeerData;
       try {
-        reply = await getDataFromPeer(context.peers, worker, keys, context.address);
+        reply = await getDataFromPeer(context, worker, keys);
       } catch (error) {
         if (!isNetworkError(error)) context.log.error(`Transfer from ${worker} failed`, error);
         out.missingWorkers.push(worker);

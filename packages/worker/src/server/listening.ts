@@ -40,7 +40,11 @@ export async function listenWorker(
   });
 }
 
-/** This host's IP as the scheduler sees it. */
+/**
+ * This host's IP as the scheduler sees it. Where the scheduler's name is not known yet (service discovery is told of it
+ * when it runs), the one of the default route; connecting resolves the name anew at each try.
+ */
 export async function contactHost(schedulerAddress: string): Promise<string> {
-  return getIp(await ensureIp(getAddressHost(schedulerAddress)));
+  const scheduler = await ensureIp(getAddressHost(schedulerAddress)).catch(() => undefined);
+  return await getIp(scheduler);
 }

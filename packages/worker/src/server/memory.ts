@@ -9,33 +9,64 @@ export interface MonitoredWorker {
   setStatus(status: "running" | "paused"): void;
 }
 
+/** May be changed while the worker runs: plugins set `worker.memory_manager`. */
+export interface MemoryLimits {
+  /** Bytes; null for none. */
+  limit: number | null;
+  /** `distributed.worker.memory.pause` */
+  pause: number | false;
+}
+
+/** A worker that stays paused for so many seconds says so, and again each time that this has doubled. */
+const LONG_PAUSE_S = 60;
+
 /** Pauses the worker above `distributed.worker.memory.pause` and lets it go on below (WorkerMemoryManager). */
 export class MemoryMonitor {
+  readonly limits: MemoryLimits;
   readonly #worker: MonitoredWorker;
-  readonly #limit: number;
-  readonly #pauseFraction: number;
   readonly #log: Logger;
+  #pausedAt: number | undefined;
+  #sayAfterS = LONG_PAUSE_S;
 
-  constructor(worker: MonitoredWorker, limit: number, pauseFraction: number, log: Logger) {
+  constructor(worker: MonitoredWorker, limits: MemoryLimits, log: Logger) {
     this.#worker = worker;
-    this.#limit = limit;
-    this.#pauseFraction = pauseFraction;
+    this.limits = { ...limits };
     this.#log = log.child("memory");
   }
 
-  /** One check; called every `distributed.worker.memory.monitor-interval`. */
-  check(): void {
+  /** One check, every `distributed.worker.memory.monitor-interval`. @param now seconds, of a clock that never jumps */
+  check(now: number): void {
+    const { limit, pause } = this.limits;
+    const paused = this.#worker.status() === "paused";
+    if (!paused) this.#pausedAt = undefined;
+    if (limit === null || pause === false) return;
     const memory = this.#worker.processMemory();
-    const fraction = memory / this.#limit;
-    const figures = `Process memory: ${formatBytes(memory)} -- Worker memory limit: ${formatBytes(this.#limit)}`;
-    const percent = Math.floor(fraction * 100);
-    if (fraction > this.#pauseFraction) {
-      if (this.#worker.status() !== "running") return;
-      this.#log.warning(`Worker is at ${percent}% memory usage. Pausing worker.  ${figures}`);
-      this.#worker.setStatus("paused");
-    } else if (this.#worker.status() === "paused") {
-      this.#log.warning(`Worker is at ${percent}% memory usage. Resuming worker. ${figures}`);
+    const fraction = memory / limit;
+    const figures = `Process memory: ${formatBytes(memory)} -- Worker memory limit: ${formatBytes(limit)}`;
+    const usage = `${Math.floor(fraction * 100)}% memory usage`;
+    if (fraction <= pause) {
+      if (!paused) return;
+      this.#log.warning(`Worker is at ${usage}. Resuming worker. ${figures}`);
+      this.#pausedAt = undefined;
       this.#worker.setStatus("running");
+      return;
     }
+    if (paused) this.#sayLong(now, usage, figures);
+    else if (this.#worker.status() === "running") {
+      this.#log.warning(`Worker is at ${usage}. Pausing worker.  ${figures}`);
+      this.#worker.setStatus("paused");
+      this.#pausedAt = now;
+      this.#sayAfterS = LONG_PAUSE_S;
+    }
+  }
+
+  #sayLong(now: number, usage: string, figures: string): void {
+    // Paused by somebody else, a moment ago for all that is known.
+    this.#pausedAt ??= now;
+    if (now - this.#pausedAt < this.#sayAfterS) return;
+    this.#log.warning(
+      `Worker is still at ${usage} after ${this.#sayAfterS} s; its tasks wait until memory is released. ${figures}`,
+    );
+    this.#sayAfterS *= 2;
   }
 }

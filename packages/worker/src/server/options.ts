@@ -76,6 +76,8 @@ export interface WorkerOptions {
   readonly lifetimeS?: number | null;
   readonly lifetimeStaggerS?: number;
   readonly lifetimeRestart?: boolean;
+  /** Milliseconds after SIGTERM for handing data over; what the command goes by, see {@link WorkerGroup.retire}. */
+  readonly terminationGraceMs?: number;
 }
 
 /** How a worker ended. */

@@ -4,10 +4,12 @@ import { ExecutorFigures } from "./executor-figures.ts";
 import { collectMetrics, heartbeatFields, PeriodicCallback, readHeartbeatReply } from "./heartbeat.ts";
 import { MemoryMonitor } from "./memory.ts";
 import type { Session } from "./session.ts";
+import { StoppedExecutorWatch } from "./stopped-executor.ts";
 import { ANY_RUNNING } from "./status.ts";
 import type { Worker } from "./worker.ts";
 
 const KEEP_ALIVE_MS = 60_000;
+const STOPPED_MS = 1000;
 const FIND_MISSING_MS = 1000;
 const FIRST_HEARTBEAT_MS = 1000;
 /** setTimeout's longest. */
@@ -16,6 +18,8 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 export class Reporting {
   /** Seconds of a round trip to the scheduler, an exponential average. */
   latencyS = 0.001;
+  /** From the start on, where the worker has a memory limit. */
+  memory: MemoryMonitor | undefined;
   readonly #worker: Worker;
   readonly #figures: ExecutorFigures;
   readonly #timers: PeriodicCallback[] = [];
@@ -41,14 +45,20 @@ export class Reporting {
     this.#timers.push(heartbeat, findMissing);
     this.#timers.push(new PeriodicCallback(KEEP_ALIVE_MS, () => worker.sessions.current?.send({ op: "keep-alive" })));
     this.#timers.push(new PeriodicCallback(monitorIntervalMs, () => worker.sessions.monitor?.update()));
-    if (worker.memoryLimit !== null && memory.pause !== false) {
+    if (worker.memoryLimit !== null && (memory.pause !== false || memory.spill !== false)) {
       const monitored = {
         processMemory: () => worker.sessions.monitor?.processMemory() ?? 0,
         status: () => worker.status,
         setStatus: (status: string) => worker.setStatus(status),
       };
-      const monitor = new MemoryMonitor(monitored, worker.memoryLimit, memory.pause, worker.log);
-      this.#timers.push(new PeriodicCallback(memory.monitorIntervalMs, () => monitor.check()));
+      const limits = { limit: worker.memoryLimit, pause: memory.pause };
+      const monitor = new MemoryMonitor(monitored, limits, worker.log);
+      this.#timers.push(new PeriodicCallback(memory.monitorIntervalMs, () => monitor.check(performance.now() / 1000)));
+      this.memory = monitor;
+    }
+    if (worker.settings.workerTtlMs !== null) {
+      const watch = new StoppedExecutorWatch(worker.settings.workerTtlMs, worker.log);
+      this.#timers.push(new PeriodicCallback(STOPPED_MS, () => watch.check(worker.executorPid, performance.now())));
     }
     for (const timer of this.#timers) timer.start();
     this.#startLifetime();
@@ -64,8 +74,19 @@ export class Reporting {
     const { lifetimeS = settings.lifetimeS, lifetimeStaggerS = settings.lifetimeStaggerS } = options;
     if (lifetimeS === null || lifetimeS <= 0) return;
     const seconds = lifetimeS + (Math.random() * 2 - 1) * lifetimeStaggerS;
-    const end = (): void => void this.#worker.closeGracefully("worker-lifetime-reached");
-    this.#lifetime = setTimeout(end, Math.min(seconds * 1000, MAX_TIMER_MS));
+    this.#endAt(performance.now() + seconds * 1000);
+  }
+
+  /** @param deadline by `performance.now()`. */
+  #endAt(deadline: number): void {
+    const left = deadline - performance.now();
+    this.#lifetime = setTimeout(
+      () => {
+        if (left > MAX_TIMER_MS) this.#endAt(deadline);
+        else void this.#worker.closeGracefully("worker-lifetime-reached");
+      },
+      Math.min(left, MAX_TIMER_MS),
+    );
   }
 
   updateLatency(latencyS: number): void {

@@ -33,12 +33,17 @@ export interface ScratchDirectory {
  *
  * @param base `--local-directory`, else `temporary-directory`, else the system's temporary directory.
  * @param onPurge told of each stale directory that was removed.
+ * @param prefix of the directory's name.
  * @throws {Error} where nothing can be written below `base`.
  */
-export function createScratchDirectory(base: string | null, onPurge: (path: string) => void): ScratchDirectory {
+export function createScratchDirectory(
+  base: string | null,
+  onPurge: (path: string) => void,
+  prefix = "worker-",
+): ScratchDirectory {
   const workspace = openWorkspace(resolve(join(base ?? os.tmpdir(), "dask-scratch-space")));
   purgeStale(workspace, onPurge);
-  const path = mkdtempSync(join(workspace, "worker-"));
+  const path = mkdtempSync(join(workspace, prefix));
   const owner = path + OWNER_SUFFIX;
   writeFileSync(owner, `${os.hostname()} ${process.pid} ${startTime(process.pid) ?? "-"}\n`);
   return {

@@ -22,10 +22,13 @@ import type { Digests } from "./digests.ts";
 import { gather, type GatherContext, type PeerConnections, toErrorFields } from "./gather.ts";
 import { HeldValues } from "./held-values.ts";
 import { shiftStartstops } from "./startstops.ts";
+import { StimulusLog } from "./stimulus-log.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
 
 /** `distributed.worker` sends to its scheduler at most so often. */
 const STREAM_INTERVAL_MS = 2;
+/** Tasks handed over ahead come back where none has ended for so long: another worker may have a thread for them. */
+const AHEAD_PATIENCE_MS = 20;
 /** Worker.retry_busy_worker_later. */
 const RETRY_BUSY_MS = 150;
 
@@ -38,6 +41,9 @@ export interface SessionHost {
   readonly peers: PeerConnections;
   /** Closes the idle comms to a worker that has left. */
   forgetPeer(address: string): void;
+  /** Finds out whether a worker can be reached: see {@link GatherContext}. */
+  probe(address: string): Promise<void>;
+  readonly silenceMs: number;
   /** Seconds since the epoch, this host's clock. */
   now(): number;
   errorFields(error: unknown): ErrorFields;
@@ -64,9 +70,14 @@ export class Session {
   readonly #sentToExecutor = new Map<string, { readonly at: number; readonly dependencies: readonly string[] }>();
   readonly #held = new HeldValues();
   readonly #timers = new Set<NodeJS.Timeout>();
+  #aheadWatch: NodeJS.Timeout | undefined;
+  #outcomes = 0;
+  readonly stimuli: StimulusLog;
 
-  constructor(host: SessionHost, machine: WorkerMachine, executor: Executor) {
+  /** @param logLength how many events are kept for dumps. */
+  constructor(host: SessionHost, machine: WorkerMachine, executor: Executor, logLength: number) {
     this.#host = host;
+    this.stimuli = new StimulusLog(logLength);
     this.machine = machine;
     this.executor = executor;
     const schedulerDelay = (): number => this.schedulerDelay;
@@ -77,6 +88,8 @@ export class Session {
       log: host.log,
       digests: host.digests,
       transfers: host.transfers,
+      probe: (worker) => host.probe(worker),
+      silenceMs: host.silenceMs,
       now: () => host.now(),
       schedulerDelay,
       errorFields: (error) => host.errorFields(error),
@@ -128,12 +141,15 @@ export class Session {
   /** Takes one event and carries out what follows from it. */
   dispatch(event: WorkerEvent): void {
     if (this.#ended) return;
-    this.#carryOut(this.machine.handle(event, this.now()));
+    const now = this.now();
+    this.stimuli.add(event, now);
+    this.#carryOut(this.machine.handle(event, now));
   }
 
   /** Stops reading, sending and timing; nothing that is still under way has an effect any more. */
   end(): void {
     this.#ended = true;
+    this.#stopWatch();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#requests = [];
@@ -210,6 +226,10 @@ export class Session {
         case "drop":
           this.#drop(this.#held.droppable(instruction.keys));
           break;
+        case "cancel":
+          this.#flushRequests();
+          this.executor.cancel(instruction.key);
+          break;
         case "transition":
           void this.#reportTransition(instruction.key, instruction.start, instruction.finish);
           break;
@@ -252,9 +272,42 @@ export class Session {
 
   #flushRequests(): void {
     if (this.#requests.length === 0) return;
+    if (this.#aheadWatch === undefined && this.machine.aheadCount > 0) this.#watchAhead();
     const requests = this.#requests;
     this.#requests = [];
     this.executor.execute(requests);
+  }
+
+  /** While tasks are ahead: looks every now and then whether any has ended. */
+  #watchAhead(): void {
+    let seen = this.#outcomes;
+    this.#aheadWatch = setInterval(() => {
+      if (this.machine.aheadCount === 0) this.#stopWatch();
+      else if (seen === this.#outcomes) void this.#recall();
+      seen = this.#outcomes;
+    }, AHEAD_PATIENCE_MS);
+  }
+
+  #stopWatch(): void {
+    clearInterval(this.#aheadWatch);
+    this.#aheadWatch = undefined;
+  }
+
+  async #recall(): Promise<void> {
+    this.#stopWatch();
+    let keys: readonly Key[];
+    try {
+      keys = await this.executor.recall();
+    } catch {
+      return; // The executor is gone, and this session with it.
+    }
+    if (this.#ended) return;
+    for (const key of keys) {
+      const id = keyId(key);
+      this.#drop(this.#held.release(this.#sentToExecutor.get(id)?.dependencies ?? []));
+      this.#sentToExecutor.delete(id);
+    }
+    this.dispatch({ kind: "recalled", keys, stimulusId: `recall-${this.#host.now()}` });
   }
 
   #drop(keys: readonly Key[]): void {
@@ -272,6 +325,7 @@ export class Session {
 
   /** A task ended in the executor. */
   onOutcome(outcome: ExecuteOutcome): void {
+    this.#outcomes++;
     const { key, runId } = outcome;
     const id = keyId(key);
     const sent = this.#sentToExecutor.get(id);

@@ -9,6 +9,7 @@ import type { Executor, ExecutorEvents } from "../executor/executor.ts";
 import { answerExecutor } from "./executor-requests.ts";
 import { abortTransfers } from "./handlers/data.ts";
 import { addPlugin } from "./handlers/python.ts";
+import { plainLogText } from "./log-text.ts";
 import { SystemMonitor } from "./monitor.ts";
 import { delay, type Identity, register, type Registered } from "./registration.ts";
 import { RestartPace } from "./restart-pace.ts";
@@ -33,11 +34,6 @@ class ExecutorLostError extends Error {
 /** The child died; `PythonChildError` where it did so while it was being set up. */
 function isExecutorLoss(error: unknown): boolean {
   return error instanceof ExecutorLostError || (error instanceof Error && error.name === "PythonChildError");
-}
-
-/** A text that an executor has formatted already, without the time, logger and level in front of it. */
-function plainText(text: string): string {
-  return text.replace(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - \S+ - [A-Z]+ - /, "");
 }
 
 export class Sessions {
@@ -97,7 +93,7 @@ export class Sessions {
     }
     this.#executor = executor;
     this.#monitor = new SystemMonitor(executor.pid, worker.settings.monitorLogLength);
-    const session = new Session(worker, this.#newMachine(), executor);
+    const session = new Session(worker, this.#newMachine(), executor, worker.settings.lowLevelLogLength);
     const registered = await register({
       scheduler: worker.schedulerAddress,
       connect: () => connect(worker.schedulerAddress, { ...worker.connectSettings, signal: worker.stopSignal }),
@@ -183,7 +179,7 @@ export class Sessions {
       },
       logEvent: (topic, message) => this.#current?.logEvent(topic, message),
       request: (op, fields) => answerExecutor(worker, op, fields),
-      log: (level, logger, text) => worker.log.write(levelName(level), plainText(text), logger),
+      log: (level, logger, text) => worker.log.write(levelName(level), plainLogText(text), logger),
       exit: (code, signal) => this.#onExecutorExit(code, signal),
     };
   }

@@ -37,6 +37,10 @@ export interface WorkerSettings {
   readonly resources: ReadonlyMap<string, number>;
   /** `comm.timeouts.connect` */
   readonly connectTimeoutMs: number;
+  /** `comm.timeouts.tcp`: how long a peer may be silent before it is looked whether it is there. */
+  readonly tcpTimeoutMs: number;
+  /** `scheduler.worker-ttl`: how long an executor may be stopped; null for ever. */
+  readonly workerTtlMs: number | null;
   /** `temporary-directory` */
   readonly temporaryDirectory: string | null;
   /** `nanny.pre-spawn-environ` and `nanny.environ`: the executor's environment under a nanny. */
@@ -45,6 +49,8 @@ export interface WorkerSettings {
   readonly lifetimeS: number | null;
   readonly lifetimeStaggerS: number;
   readonly lifetimeRestart: boolean;
+  /** `dask-ts.worker.termination-grace`: milliseconds that a SIGTERM leaves for handing data over; 0 for none. */
+  readonly terminationGraceMs: number;
   readonly http: WorkerHttpSettings;
 }
 
@@ -72,6 +78,8 @@ export const DEFAULT_WORKER_SETTINGS: WorkerSettings = Object.freeze({
   nannyBlockedHandlers: [],
   resources: new Map<string, number>(),
   connectTimeoutMs: 30_000,
+  tcpTimeoutMs: 30_000,
+  workerTtlMs: 300_000,
   temporaryDirectory: null,
   nannyEnvironment: Object.freeze({
     MALLOC_TRIM_THRESHOLD_: "65536",
@@ -82,6 +90,7 @@ export const DEFAULT_WORKER_SETTINGS: WorkerSettings = Object.freeze({
   lifetimeS: null,
   lifetimeStaggerS: 0,
   lifetimeRestart: false,
+  terminationGraceMs: 25_000,
   http: Object.freeze({
     routes: ["distributed.http.worker.prometheus", "distributed.http.health", "distributed.http.statics"],
     prometheusNamespace: "dask",
@@ -128,6 +137,8 @@ export function workerSettings(config: Config): WorkerSettings {
       : [],
     resources: resources(config.get("distributed.worker.resources")),
     connectTimeoutMs: ms("distributed.comm.timeouts.connect", defaults.connectTimeoutMs),
+    tcpTimeoutMs: ms("distributed.comm.timeouts.tcp", defaults.tcpTimeoutMs),
+    workerTtlMs: config.getMs("distributed.scheduler.worker-ttl"),
     temporaryDirectory: config.getString("temporary-directory"),
     nannyEnvironment: Object.freeze({
       ...environment(config.get("distributed.nanny.pre-spawn-environ")),
@@ -136,6 +147,7 @@ export function workerSettings(config: Config): WorkerSettings {
     lifetimeS: config.getSeconds("distributed.worker.lifetime.duration"),
     lifetimeStaggerS: seconds("distributed.worker.lifetime.stagger", 0),
     lifetimeRestart: config.getBoolean("distributed.worker.lifetime.restart"),
+    terminationGraceMs: config.getMs("dask-ts.worker.termination-grace") ?? 0,
     http: Object.freeze({
       routes: config.getStrings("distributed.worker.http.routes"),
       prometheusNamespace: config.getString("distributed.dashboard.prometheus.namespace") ?? "",
@@ -158,7 +170,17 @@ function resources(value: ConfigValue): ReadonlyMap<string, number> {
   return new Map(entries(value).map(([name, quantity]) => [name, Number(quantity)]));
 }
 
-/** Environment variables are texts whatever YAML makes of them. */
+/**
+ * Environment variables are texts whatever YAML makes of them. The environment that is there already wins, and null
+ * takes a variable out (distributed.nanny._get_env_variables).
+ */
 function environment(value: ConfigValue): Record<string, string> {
-  return Object.fromEntries(entries(value).map(([name, text]) => [name, String(text)]));
+  const set = entries(value).filter(([, text]) => text !== null);
+  return Object.fromEntries(set.map(([name, text]) => [name, process.env[name] ?? pythonText(text)]));
+}
+
+/** `str()` of what YAML made of it. */
+function pythonText(value: ConfigValue): string {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  return String(value);
 }

@@ -2,10 +2,13 @@
 import { readFileSync } from "node:fs";
 import * as os from "node:os";
 
-/** distributed.system.memory_limit: the least of host memory, cgroup limits (v1, v2) and RLIMIT_RSS, in bytes. */
+/**
+ * distributed.system.memory_limit: the least of host memory, cgroup limits (v1, v2) and RLIMIT_RSS, in bytes. Unlike
+ * there, also of the groups that this process is in below the root that it sees (a systemd unit, a job of Slurm).
+ */
 export function systemMemoryLimit(readFile: (path: string) => string = readText): number {
   let limit = os.totalmem();
-  for (const path of CGROUP_MEMORY_FILES) {
+  for (const path of [...CGROUP_MEMORY_FILES, ...ownCgroupMemoryFiles(readFile)]) {
     const cgroup = readInt(path, readFile);
     if (cgroup !== undefined && cgroup > 0) limit = Math.min(limit, cgroup);
   }
@@ -20,6 +23,29 @@ const CGROUP_MEMORY_FILES = [
   "/sys/fs/cgroup/memory.high",
   "/sys/fs/cgroup/memory.low",
 ];
+
+/** Limits of this process's groups, from its own up to the root's children. */
+function ownCgroupMemoryFiles(readFile: (path: string) => string): string[] {
+  let lines: string[];
+  try {
+    lines = readFile("/proc/self/cgroup").split("\n");
+  } catch {
+    return [];
+  }
+  return lines.flatMap((line) => {
+    // "0::/a/b" in v2, "9:memory:/a/b" in v1
+    const [, controllers, ...rest] = line.split(":");
+    const isV2 = controllers === "";
+    if (!isV2 && controllers?.split(",").includes("memory") !== true) return [];
+    const names = rest.join(":").split("/").filter(Boolean);
+    const groups = names.map((_, index) => names.slice(0, index + 1).join("/"));
+    return groups.flatMap((group) =>
+      isV2
+        ? [`/sys/fs/cgroup/${group}/memory.max`, `/sys/fs/cgroup/${group}/memory.high`]
+        : [`/sys/fs/cgroup/memory/${group}/memory.limit_in_bytes`],
+    );
+  });
+}
 
 /** The hard RLIMIT_RSS of this process; Node has no getrlimit, Linux shows it in /proc. */
 function rssHardLimit(readFile: (path: string) => string): number | undefined {

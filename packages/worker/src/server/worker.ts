@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import {
   type Comm,
   COMMON_RPC,
+  connect,
   ConnectionPool,
   type ConnectSettings,
   fieldChecker,
@@ -214,12 +215,30 @@ export class Worker implements SessionHost, HttpSource {
     return errorFieldsOf(error);
   }
 
-  callScheduler(op: string, fields: Message): Promise<Value> {
-    return this.peers.call(this.schedulerAddress, op, fields);
+  /** Its address, while it is registered. */
+  get workerAddress(): string | undefined {
+    return this.sessions.current?.active === true ? this.#address : undefined;
+  }
+
+  /** Without a nanny there is nobody who would start it again. */
+  endWithWorker(): void {}
+
+  callScheduler(op: string, fields: Message, timeoutMs?: number): Promise<Value> {
+    return this.peers.call(this.schedulerAddress, op, fields, { timeoutMs });
   }
 
   callPeer(address: string, op: string, fields: Message): Promise<Value> {
     return this.peers.call(address, op, fields);
+  }
+
+  /** `distributed.comm.timeouts.tcp` */
+  get silenceMs(): number {
+    return this.settings.tcpTimeoutMs;
+  }
+
+  async probe(address: string): Promise<void> {
+    const comm = await connect(address, { ...this.connectSettings, signal: this.stopSignal });
+    comm.abort();
   }
 
   forgetPeer(address: string): void {

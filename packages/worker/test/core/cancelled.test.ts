@@ -26,7 +26,8 @@ describe("a running task that is released", () => {
   ] as const)("keeps its thread, and its %s is told to nobody", (_, done) => {
     const d = new Driver();
     expect(d.do(compute("x"))).toEqual([["execute", "x"]]);
-    expect(d.do(free("x"), compute("y", { priority: [1] }))).toEqual([]);
+    // which ends a coroutine
+    expect(d.do(free("x"), compute("y", { priority: [1] }))).toEqual([["cancel", "x"]]);
     expect(d.states()).toEqual({ x: "cancelled(executing)", y: "ready" });
     const told = d.do(done("x")).filter(([name]) => name !== "drop");
     expect(told).toEqual([["execute", "y"]]);

@@ -216,6 +216,25 @@ test("a transfer that fails in another way errs all its tasks; one that could no
   expect(e.states()).toEqual({ a: "memory", b: "error" });
 });
 
+test("a task errs with a dependency that cannot be opened, and can be asked for again", () => {
+  const d = new Driver({ validate: true });
+  d.do(compute("x", { whoHas: { a: [LOCAL_PEER], b: [REMOTE_PEER] }, runId: 7 }));
+  const told = d.do(gatherFailure(LOCAL_PEER));
+  expect(told.map(([name, key]) => [name, key]).sort()).toEqual([
+    ["task-erred", "a"],
+    ["task-erred", "x"],
+  ]);
+  expect(d.states()).toEqual({ a: "error", b: "flight", x: "error" });
+  d.machine.validateState();
+  expect(d.do(gathered(REMOTE_PEER, ["b"]))).toEqual([["add-keys", ["b"]]]);
+  d.do(free("x"));
+  expect(d.do(compute("x", { whoHas: { a: [LOCAL_PEER_2], b: [REMOTE_PEER] }, runId: 8 }))).toEqual([
+    ["gather", LOCAL_PEER_2, ["a"], 1],
+  ]);
+  expect(d.do(gathered(LOCAL_PEER_2, ["a"])).map(([name]) => name)).toEqual(["add-keys", "execute"]);
+  d.machine.validateState();
+});
+
 test("a transfer is booked on a task that uses its values", () => {
   const d = new Driver();
   d.do(compute("x", { whoHas: { a: [LOCAL_PEER] } }));

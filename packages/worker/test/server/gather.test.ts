@@ -85,6 +85,8 @@ function context(): GatherContext {
     transfers: new TransferMetrics(100),
     now: () => Date.now() / 1000,
     schedulerDelay: () => 1000,
+    probe: async () => undefined,
+    silenceMs: 30_000,
     errorFields: errorFieldsOf,
   };
 }
@@ -94,6 +96,31 @@ function instruction(worker: string, keys: string[]): Parameters<typeof gather>[
 }
 
 describe("gather", () => {
+  test("a silent peer is waited for as long as it can be reached", async () => {
+    let answer: () => void = () => undefined;
+    const worker = await peer(async (_, { comm }): Promise<typeof DONT_REPLY> => {
+      await new Promise<void>((done) => {
+        answer = done;
+      });
+      comm.send({ status: "OK", data: new Map([["x", 1]]) });
+      await comm.receive();
+      return DONT_REPLY;
+    });
+    let probes = 0;
+    const probe = async (): Promise<void> => {
+      if (++probes === 3) answer();
+    };
+    const event = await gather({ ...context(), probe, silenceMs: 10 }, instruction(worker, ["x"]));
+    expect([event.kind, probes]).toEqual(["gather-success", 3]);
+
+    const gone = await gather(
+      { ...context(), probe: () => Promise.reject(new Error("no route")), silenceMs: 10 },
+      instruction(worker, ["x"]),
+    );
+    expect(gone).toMatchObject({ kind: "gather-network-failure", worker });
+    await until("its comm is given up", () => pool.active === 0);
+  });
+
   test("puts what came into the executor, acknowledges, and reports sizes in scheduler time", async () => {
     const worker = await holder({ x: 1 });
     const before = Date.now() / 1000 + 1000;

@@ -2,10 +2,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
-import { Float, loadConfig, Logger, type Value } from "@dask-ts/protocol";
+import { Float, loadConfig, type Value } from "@dask-ts/protocol";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Digests } from "../../src/server/digests.ts";
-import { MemoryMonitor } from "../../src/server/memory.ts";
 import { SystemMonitor } from "../../src/server/monitor.ts";
 import { RestartPace } from "../../src/server/restart-pace.ts";
 import { createScratchDirectory } from "../../src/server/scratch-directory.ts";
@@ -39,32 +38,32 @@ test("the memory limit is the least of host, cgroups and RLIMIT_RSS", () => {
   expect(systemMemoryLimit(files({ "/proc/self/limits": limits }))).toBe(700);
 });
 
+test("the groups of a systemd unit or a job count, in both versions of cgroups", () => {
+  const v1 = "/sys/fs/cgroup/memory";
+  const v2 = "/sys/fs/cgroup";
+  const inV2 = { "/proc/self/cgroup": "0::/system.slice/dask.service\n", [`${v2}/memory.max`]: "max\n" };
+  expect(systemMemoryLimit(files(inV2))).toBe(totalmem());
+  expect(systemMemoryLimit(files({ ...inV2, [`${v2}/system.slice/dask.service/memory.max`]: "900\n" }))).toBe(900);
+  expect(
+    systemMemoryLimit(
+      files({
+        ...inV2,
+        [`${v2}/system.slice/memory.max`]: "800\n",
+        [`${v2}/system.slice/dask.service/memory.high`]: "850\n",
+      }),
+    ),
+  ).toBe(800);
+  const inV1 = { "/proc/self/cgroup": "9:cpu,memory:/slurm/job:1\n8:cpuset:/\n0::/elsewhere\n" };
+  expect(systemMemoryLimit(files({ ...inV1, [`${v1}/slurm/job:1/memory.limit_in_bytes`]: "600\n" }))).toBe(600);
+  // An absurd number stands for no limit.
+  const unlimited = { [`${v1}/slurm/memory.limit_in_bytes`]: "9223372036854771712\n" };
+  expect(systemMemoryLimit(files({ ...inV1, ...unlimited }))).toBe(totalmem());
+});
+
 test("the cores are those of the quota, rounded up", () => {
   expect(cpuCount(files({ "/sys/fs/cgroup/cpu.max": "50000 100000\n" }))).toBe(1);
   const v1 = "/sys/fs/cgroup/cpuacct,cpu/cpu.cfs";
   expect(cpuCount(files({ [`${v1}_quota_us`]: "-1", [`${v1}_period_us`]: "100000" }))).toBeGreaterThan(0);
-});
-
-test("pauses above the threshold, once, and goes on below", () => {
-  const statuses: string[] = [];
-  let memory = 50;
-  const worker = {
-    processMemory: () => memory,
-    status: () => statuses.at(-1) ?? "running",
-    setStatus: (status: string) => statuses.push(status),
-  };
-  const lines: string[] = [];
-  const monitor = new MemoryMonitor(worker, 100, 0.8, new Logger("w", (record) => lines.push(record.message)));
-  monitor.check();
-  memory = 81;
-  monitor.check();
-  monitor.check();
-  memory = 80;
-  monitor.check();
-  expect(statuses).toEqual(["paused", "running"]);
-  expect(lines[0]).toBe(
-    "Worker is at 81% memory usage. Pausing worker.  Process memory: 81 B -- Worker memory limit: 100 B",
-  );
 });
 
 test("a scratch directory is made, cleared and removed; those of dead processes go", () => {

@@ -3,7 +3,7 @@ import { ensureComputing } from "../computing.ts";
 import type { WorkerEvent } from "../events.ts";
 import type { WorkerState } from "../worker-state.ts";
 import { handleCancelCompute, handleComputeTask, handleStealRequest } from "./compute-task.ts";
-import { handleExecuteFailure, handleExecuteSuccess, handleReschedule, handleSecede } from "./execute.ts";
+import { handleExecuteFailure, handleExecuteSuccess, handleRecalled, handleReschedule, handleSecede } from "./execute.ts";
 import { keysField } from "./fields.ts";
 import {
   handleGatherBusy,
@@ -33,6 +33,8 @@ export function handleEvent(s: WorkerState, event: WorkerEvent): void {
       return handleExecuteFailure(s, event);
     case "reschedule":
       return handleReschedule(s, event.key);
+    case "recalled":
+      return handleRecalled(s, event);
     case "secede":
       return handleSecede(s, event);
     case "free-keys":

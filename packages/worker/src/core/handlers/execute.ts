@@ -1,8 +1,8 @@
 /** The end of executions, and seceding. */
 import { float, type Key, type Value } from "@dask-ts/protocol";
 import { ensureComputing } from "../computing.ts";
-import type { ExecuteFailureEvent, ExecuteSuccessEvent, SecedeEvent } from "../events.ts";
-import { RESCHEDULED } from "../recommendations.ts";
+import type { ExecuteFailureEvent, ExecuteSuccessEvent, RecalledEvent, SecedeEvent } from "../events.ts";
+import { READY, RESCHEDULED } from "../recommendations.ts";
 import type { TaskState } from "../task-state.ts";
 import type { WorkerState } from "../worker-state.ts";
 
@@ -20,12 +20,16 @@ function executeDone(s: WorkerState, key: Key): TaskState {
   s.releaseResources(ts);
   s.executing.delete(ts);
   s.longRunning.delete(ts);
+  s.aheadSuspended = false;
   ensureComputing(s);
   return ts;
 }
 
 /** Mirrors `_handle_execute_success`. */
 export function handleExecuteSuccess(s: WorkerState, event: ExecuteSuccessEvent): void {
+  const ran = s.task(event.key);
+  // Before its thread goes to the next one: whether more of its kind go ahead depends on it.
+  ran?.prefix.ran(event.thread === null || ran.state === "long-running" ? null : event.stop - event.start);
   const ts = executeDone(s, event.key);
   recordRun(ts, event.startstops, event.start, event.stop);
   ts.thread = event.thread;
@@ -46,6 +50,21 @@ export function handleExecuteFailure(s: WorkerState, event: ExecuteFailureEvent)
 /** Mirrors `_handle_reschedule`. */
 export function handleReschedule(s: WorkerState, key: Key): void {
   s.recommendations.set(executeDone(s, key), RESCHEDULED);
+}
+
+/** The executor gave back tasks that no thread had begun: each is ready again, or not wanted any more. */
+export function handleRecalled(s: WorkerState, event: RecalledEvent): void {
+  s.aheadSuspended = true;
+  // The last recommendation is worked off first, and the first of these tasks is the next to run.
+  for (const key of event.keys.toReversed()) {
+    const ts = s.task(key);
+    if (ts === undefined || !s.executing.delete(ts)) continue;
+    s.releaseResources(ts);
+    // Cancelled or resumed, it has to be seen as ended.
+    if (ts.state !== "executing") ts.done = true;
+    s.recommendations.set(ts, ts.state === "executing" ? READY : RESCHEDULED);
+  }
+  ensureComputing(s);
 }
 
 /** Mirrors `_handle_secede`. */

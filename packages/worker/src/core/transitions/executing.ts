@@ -8,13 +8,14 @@ import { assert, genericReleased, type Transition, toMemory } from "./generic.ts
 export const executingMemory: Transition = (s, ts, to) =>
   toMemory(s, ts, to, to.finish === "memory" && to.runId === NO_RUN_ID ? null : "task-finished");
 
-/** A running task is not stopped: it is cancelled, keeps its thread and resources, and its result will be discarded. */
+/** A running task keeps its thread and resources until it ends, which a coroutine does soon; its result is discarded. */
 export function executingReleased(s: WorkerState, ts: TaskState): void {
   const running = ts.state;
   assert(running === "executing" || running === "long-running", s, ts, "released");
   if (s.validate) assert(ts.next === null && !ts.done, s, ts, "released");
   ts.previous = running;
   s.setState(ts, "cancelled");
+  s.instructions.push({ kind: "cancel", key: ts.key });
 }
 
 /** The task seceded: it keeps its thread, and another task may run beside it. */
@@ -26,6 +27,14 @@ export const executingLongRunning: Transition = (s, ts, to) => {
   s.sendLongRunning(ts, to.computeDuration);
   ensureComputing(s);
 };
+
+/** No thread had begun it: see `handleRecalled`. Not in the original. */
+export function executingReady(s: WorkerState, ts: TaskState): void {
+  if (s.validate) assert(!ts.done && !s.executing.has(ts), s, ts, "ready");
+  s.setState(ts, "ready");
+  s.ready.add(ts);
+  ensureComputing(s);
+}
 
 /** The task raised `Reschedule`; stealing has nothing to do with this. */
 export function executingRescheduled(s: WorkerState, ts: TaskState): void {

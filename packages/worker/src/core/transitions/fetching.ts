@@ -3,6 +3,7 @@ import type { TaskState } from "../task-state.ts";
 import type { WorkerState } from "../worker-state.ts";
 import {
   assert,
+  genericError,
   genericFetch,
   genericMissing,
   genericReleased,
@@ -45,6 +46,15 @@ export function flightMissing(s: WorkerState, ts: TaskState): void {
   assert(ts.done, s, ts, "missing");
   genericMissing(s, ts);
 }
+
+/** The value has come and cannot be opened, here or after another transfer: what waits for it errs with it. */
+export const flightError: Transition = (s, ts, to) => {
+  genericError(s, ts, to);
+  if (!s.errWithDependencies || to.finish !== "error") return;
+  for (const dependent of ts.dependents) {
+    if (dependent.state === "waiting") s.recommendations.set(dependent, { ...to, runId: dependent.runId });
+  }
+};
 
 export const flightMemory: Transition = (s, ts, to) => toMemory(s, ts, to, "add-keys");
 

@@ -1,11 +1,18 @@
 /** Every transition: start, finish, function. Mirrors `WorkerState._TRANSITIONS_TABLE`. */
 import type { TaskStateName } from "../task-state.ts";
 import { cancelledFetch, cancelledOrResumedLongRunning, cancelledReleased, cancelledWaiting } from "./cancelled.ts";
-import { executingLongRunning, executingMemory, executingReleased, executingRescheduled } from "./executing.ts";
+import {
+  executingLongRunning,
+  executingMemory,
+  executingReady,
+  executingReleased,
+  executingRescheduled,
+} from "./executing.ts";
 import {
   fetchFlight,
   fetchMissing,
   fetchReleased,
+  flightError,
   flightFetch,
   flightMemory,
   flightMissing,
@@ -25,7 +32,7 @@ import {
 import { memoryReleased } from "./memory.ts";
 import { releasedForgotten, releasedMemory } from "./released.ts";
 import { resumedError, resumedFetch, resumedMemory, resumedReleased, resumedRescheduled } from "./resumed.ts";
-import { readyExecuting, waitingConstrained, waitingReady } from "./waiting.ts";
+import { readyExecuting, waitingConstrained, waitingError, waitingReady } from "./waiting.ts";
 
 export const TRANSITIONS: Readonly<Record<TaskStateName, Readonly<Partial<Record<TaskStateName, Transition>>>>> = {
   released: {
@@ -36,13 +43,14 @@ export const TRANSITIONS: Readonly<Record<TaskStateName, Readonly<Partial<Record
     missing: genericMissing,
     waiting: releasedWaiting,
   },
-  waiting: { constrained: waitingConstrained, ready: waitingReady, released: genericReleased },
+  waiting: { constrained: waitingConstrained, error: waitingError, ready: waitingReady, released: genericReleased },
   ready: { executing: readyExecuting, released: genericReleased },
   constrained: { executing: readyExecuting, released: genericReleased },
   executing: {
     error: genericError,
     "long-running": executingLongRunning,
     memory: executingMemory,
+    ready: executingReady,
     released: executingReleased,
     rescheduled: executingRescheduled,
   },
@@ -56,7 +64,7 @@ export const TRANSITIONS: Readonly<Record<TaskStateName, Readonly<Partial<Record
   error: { released: genericReleased },
   fetch: { flight: fetchFlight, missing: fetchMissing, released: fetchReleased },
   flight: {
-    error: genericError,
+    error: flightError,
     fetch: flightFetch,
     memory: flightMemory,
     missing: flightMissing,

@@ -3,7 +3,7 @@ import { ensureComputing } from "../computing.ts";
 import { CONSTRAINED } from "../recommendations.ts";
 import type { TaskState } from "../task-state.ts";
 import type { WorkerState } from "../worker-state.ts";
-import { assert } from "./generic.ts";
+import { assert, genericError, type Transition } from "./generic.ts";
 
 export function waitingReady(s: WorkerState, ts: TaskState): void {
   if (s.validate) assertDependenciesStored(s, ts, "ready");
@@ -25,6 +25,14 @@ export function waitingConstrained(s: WorkerState, ts: TaskState): void {
   s.constrained.add(ts);
   ensureComputing(s);
 }
+
+/** A dependency cannot be had. The others stay wanted until the scheduler says otherwise. */
+export const waitingError: Transition = (s, ts, to) => {
+  s.waiting.delete(ts);
+  for (const dependency of ts.waitingForData) dependency.waiters.delete(ts);
+  ts.waitingForData.clear();
+  genericError(s, ts, to);
+};
 
 /** The task has left its heap and has its resources: see `ensureComputing`. */
 export function readyExecuting(s: WorkerState, ts: TaskState): void {

@@ -3,6 +3,8 @@ import { asNumber, float, type Message, type RpcHandlers, type Value } from "@da
 import type { Session } from "../session.ts";
 import { readKeys, type WorkerServices } from "./services.ts";
 
+const EXECUTOR_DUMP_MS = 2_000;
+
 export function introspectionHandlers(worker: WorkerServices): RpcHandlers {
   return {
     identity: () => identity(worker),
@@ -39,12 +41,12 @@ export function getLogs(worker: Pick<WorkerServices, "logs">, fields: Message): 
 }
 
 /** Worker._to_dict: for debugging, without promises about its shape. */
-function dumpState(worker: WorkerServices, fields: Message): Value {
+async function dumpState(worker: WorkerServices, fields: Message): Promise<Value> {
   const { exclude } = fields;
   const excluded = new Set(Array.isArray(exclude) || exclude instanceof Set ? (exclude as Iterable<Value>) : []);
   const session = worker.session();
   const { machine } = session;
-  const { memory } = worker.settings;
+  const fromPython = await ofExecutor(session, [...excluded]);
   const out = new Map<Value, Value>(Object.entries(identity(worker)) as [string, Value][]);
   out.set("address", worker.address);
   out.set("status", worker.status);
@@ -54,11 +56,21 @@ function dumpState(worker: WorkerServices, fields: Message): Value {
   out.set("task_cumulative_elapsed", elapsed(machine.cumulativeElapsed(session.now())));
   out.set("transfer_incoming_log", worker.transfers.incomingLog.entries());
   out.set("transfer_outgoing_log", worker.transfers.outgoingLog.entries());
-  out.set("memory_target_fraction", memory.target);
-  out.set("memory_spill_fraction", memory.spill);
-  out.set("memory_pause_fraction", memory.pause);
+  out.set("stimulus_log", session.stimuli.toList());
+  for (const [name, value] of fromPython) out.set(name, value);
   for (const name of excluded) out.delete(name);
   return out;
+}
+
+/** Dask's configuration, and the settings of the memory manager; nothing where the executor is busy with C code. */
+async function ofExecutor(session: Session, exclude: readonly Value[]): Promise<ReadonlyMap<Value, Value>> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<null>((done) => {
+    timer = setTimeout(() => done(null), EXECUTOR_DUMP_MS);
+  });
+  const found = await Promise.race([session.executor.call("dump", { exclude }).catch(() => null), late]);
+  clearTimeout(timer);
+  return found instanceof Map ? (found as ReadonlyMap<Value, Value>) : new Map();
 }
 
 /** prefix → state → seconds */

@@ -131,14 +131,17 @@ export function value(key: Key, nbytes = 1): StoredValue {
   return { key, nbytes, type: TYPE, typename: "builtins.int" };
 }
 
-export function success(key: Key, options: { runId?: number; nbytes?: number } = {}): WorkerEvent {
+export function success(
+  key: Key,
+  options: { runId?: number; nbytes?: number; seconds?: number; thread?: number | null } = {},
+): WorkerEvent {
   return {
     kind: "execute-success",
     runId: options.runId ?? 1,
     ...value(key, options.nbytes ?? 1),
     start: 10,
-    stop: 10.5,
-    thread: 7,
+    stop: 10 + (options.seconds ?? 0.5),
+    thread: options.thread === undefined ? 7 : options.thread,
     startstops: [],
     metadata: null,
     stimulusId: `s${stimulus++}`,
@@ -157,6 +160,7 @@ export function failure(key: Key, options: { runId?: number } = {}): WorkerEvent
     stimulusId: `s${stimulus++}`,
   };
 }
+export const recalled = (...keys: Key[]): WorkerEvent => ({ kind: "recalled", keys, stimulusId: `s${stimulus++}` });
 export const reschedule = (key: Key): WorkerEvent => ({ kind: "reschedule", key, stimulusId: `s${stimulus++}` });
 export const secede = (key: Key, computeDuration = 2): WorkerEvent => ({
   kind: "secede",
@@ -219,6 +223,8 @@ export function simplify(instruction: Instruction): Value[][] {
       return [["retry-busy-worker-later", instruction.worker]];
     case "drop":
       return [["drop", instruction.keys.slice()]];
+    case "cancel":
+      return [["cancel", instruction.key]];
     case "transition":
       return [["transition", instruction.key, instruction.start, instruction.finish]];
     case "fail":

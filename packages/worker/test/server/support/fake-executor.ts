@@ -52,6 +52,10 @@ export class FakeExecutor implements Executor {
 
   cancel(): void {}
 
+  async recall(): Promise<readonly Key[]> {
+    return [];
+  }
+
   async put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]> {
     return entries.map(({ key, data }) => {
       const id = keyId(key);
