@@ -136,16 +136,30 @@ class Decoder {
     return true;
   }
 
-  /** Passes over values, however deep, in a loop. */
+  /**
+   * Passes over values, however deep, in a loop. Mostly they are hundreds of thousands of short strings, and nothing of
+   * this is compiled yet: without calls in the loop it takes a third of the time.
+   */
   #pass(values: number): void {
+    const bytes = this.#bytes;
+    const end = this.#end;
+    let at = this.#at;
     for (let left = values; left > 0; left--) {
-      const tag = this.#u8();
-      if (tag < 0x80 || tag >= 0xe0) continue;
-      if (tag < 0x90) left += 2 * (tag & 0x0f);
+      if (at >= end) throw cutShort();
+      const tag = bytes[at++]!;
+      if (tag >= 0xa0 && tag < 0xc0) at += tag & 0x1f;
+      else if (tag === 0xd9 && at < end) at += 1 + bytes[at]!;
+      else if (tag < 0x80 || tag >= 0xe0) continue;
+      else if (tag < 0x90) left += 2 * (tag & 0x0f);
       else if (tag < 0xa0) left += tag & 0x0f;
-      else if (tag < 0xc0) this.#skip(tag & 0x1f);
-      else left += this.#passTagged(tag);
+      else {
+        this.#at = at;
+        left += this.#passTagged(tag);
+        at = this.#at;
+      }
     }
+    if (at > end) throw cutShort();
+    this.#at = at;
   }
 
   /** @returns how many values follow inside. */
@@ -260,7 +274,7 @@ class Decoder {
 
   #skip(n: number): number {
     const at = this.#at;
-    if (n > this.#end - at) throw new ProtocolError("msgpack: the document ends in the middle of a value");
+    if (n > this.#end - at) throw cutShort();
     this.#at = at + n;
     return at;
   }
@@ -322,9 +336,7 @@ class Decoder {
 
   /** Every element takes a byte at least: a length beyond the document is a lie, told before anything is allocated. */
   #checkSize(length: number, depth: number): void {
-    if (length > this.#end - this.#at) {
-      throw new ProtocolError("msgpack: the document ends in the middle of a value");
-    }
+    if (length > this.#end - this.#at) throw cutShort();
     if (depth >= this.#maxDepth) throw new ProtocolError(`msgpack: nested deeper than ${this.#maxDepth}`);
   }
 
@@ -433,6 +445,10 @@ class Decoder {
 
 function integralFloat(value: number): number | Float {
   return Number.isInteger(value) ? new Float(value) : value;
+}
+
+function cutShort(): ProtocolError {
+  return new ProtocolError("msgpack: the document ends in the middle of a value");
 }
 
 function unknownTag(tag: number): ProtocolError {
