@@ -11,7 +11,9 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const BIN = join(ROOT, "node_modules", ".bin");
 const PYTHON = join(ROOT, ".venv", "bin", "python");
 /** Packages with tests in TypeScript: each has a tsconfig.json of its own there, which emits nothing. */
-const TESTED = ["protocol", "scheduler", "worker", "cli"];
+const TESTED = ["protocol", "scheduler", "worker", "cli", "deploy"];
+/** Tests that belong to no package. */
+const TESTED_BESIDE = ["tests/simulation", "tests/containers"];
 const only = process.argv.slice(2);
 const reports = mkdtempSync(join(tmpdir(), "dask-ts-check-"));
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -36,9 +38,16 @@ function check(name, command, args, options) {
 check("format", join(BIN, "biome"), ["format", "."]);
 check("lint", join(BIN, "oxlint"), ["--type-aware", "--deny-warnings"]);
 check("types", join(BIN, "tsc"), ["-b"]);
-check("test-types", join(BIN, "tsc"), ["-b", ...TESTED.map((name) => `packages/${name}/test`), "tests/simulation"]);
+check("test-types", join(BIN, "tsc"), ["-b", ...TESTED.map((name) => `packages/${name}/test`), ...TESTED_BESIDE]);
 check("knip", join(BIN, "knip"), []);
-check("python-lint", join(ROOT, ".venv", "bin", "ruff"), ["check", "packages", "demo", "benchmarks", "tests"]);
+check("python-lint", join(ROOT, ".venv", "bin", "ruff"), [
+  "check",
+  "packages",
+  "demo",
+  "benchmarks",
+  "examples",
+  "tests",
+]);
 check("python-types", join(ROOT, ".venv", "bin", "mypy"), [
   "--config-file",
   "packages/python/pyproject.toml",
@@ -48,6 +57,7 @@ check("python-types", join(ROOT, ".venv", "bin", "mypy"), [
 for (const [name, folder] of [
   ["pytest", "packages/python/tests"],
   ["e2e", "tests/e2e"],
+  ["chaos", "tests/chaos/test_hostile_tasks.py"],
 ]) {
   const report = join(reports, `${name}.xml`);
   const args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", `--junitxml=${report}`, folder];
@@ -55,29 +65,34 @@ for (const [name, folder] of [
 }
 
 const vitestReport = join(reports, "vitest.json");
-if (
-  run("vitest", join(BIN, "vitest"), [
-    "run",
-    "--reporter=default",
-    "--reporter=json",
-    `--outputFile.json=${vitestReport}`,
-  ]) !== undefined
-) {
-  const text = readReport(vitestReport);
-  const result = text === "" ? undefined : JSON.parse(text);
-  if (result === undefined) total.failed++;
-  else {
-    total.passed += result.numPassedTests;
-    total.failed += result.numFailedTests;
-    total.skipped += result.numPendingTests + result.numTodoTests;
-    // A file that cannot be loaded, or an error outside any test, has no failed test of its own.
-    if (!result.success && result.numFailedTests === 0) total.failed++;
-  }
-}
+const vitest = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${vitestReport}`];
+if (run("vitest", join(BIN, "vitest"), vitest) !== undefined) countVitest(readReport(vitestReport));
+
+const containersReport = join(reports, "containers.json");
+const containers = [join(ROOT, "scripts", "containers.mjs"), "--report", containersReport];
+if (run("containers", process.execPath, containers) !== undefined) countVitest(readReport(containersReport));
+
+const awsReport = join(reports, "aws.xml");
+const aws = [join(ROOT, "scripts", "aws.mjs"), "--report", awsReport];
+if (run("aws", process.execPath, aws) !== undefined) countPytest(readReport(awsReport));
 
 rmSync(reports, { recursive: true, force: true });
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 ? 0 : 1;
+
+/** Adds the counts of a report of vitest's; a run that wrote none has failed as a whole. */
+function countVitest(text) {
+  if (text === "") {
+    total.failed++;
+    return;
+  }
+  const result = JSON.parse(text);
+  total.passed += result.numPassedTests;
+  total.failed += result.numFailedTests;
+  total.skipped += result.numPendingTests + result.numTodoTests;
+  // A file that cannot be loaded, or an error outside any test, has no failed test of its own.
+  if (!result.success && result.numFailedTests === 0) total.failed++;
+}
 
 /** Adds the counts of a JUnit report; a run that wrote none has failed as a whole. */
 function countPytest(xml) {

@@ -27,6 +27,8 @@ export class Executor {
   readonly store: Map<string, number> = new Map();
   /** Tasks that run, by key. */
   readonly running: Map<string, Task> = new Map();
+  /** What cancels the coroutines among them. */
+  readonly #cancellations: Map<string, () => void> = new Map();
   readonly #world: World;
   readonly #monitor: Monitor;
   readonly #random: Random;
@@ -56,11 +58,16 @@ export class Executor {
   end(): void {
     this.#ended = true;
     this.running.clear();
+    this.#cancellations.clear();
     this.store.clear();
   }
 
   execute(request: ExecuteInstruction): void {
     this.#command(() => this.#start(request));
+  }
+
+  cancel(key: Key): void {
+    this.#command(() => this.#cancellations.get(keyId(key))?.());
   }
 
   drop(keys: readonly Key[]): void {
@@ -125,7 +132,7 @@ export class Executor {
     this.running.set(id, task);
     this.#monitor.runStarted(this.#worker, id, request.runId);
     const run = task.runs++;
-    const { deaths, failures, reschedules, secedes, seconds, nbytes } = task.behaviour;
+    const { deaths, failures, reschedules, secedes, coroutine, seconds, nbytes } = task.behaviour;
     const start = this.#world.now;
     const duration = this.#random.exponential(seconds) * this.#slowness();
     if (secedes) {
@@ -134,9 +141,20 @@ export class Executor {
         this.#report(() => this.#listener.seceded(request.key, duration * 0.3));
       });
     }
+    let cancelled = false;
+    if (coroutine) {
+      this.#cancellations.set(id, () => {
+        cancelled = true;
+        this.#cancellations.delete(id);
+        this.running.delete(id);
+        const now = this.#world.now;
+        this.#report(() => this.#listener.outcome(request.key, request.runId, { kind: "reschedule" }, start, now));
+      });
+    }
     this.#world.after(duration, () => {
-      if (this.#ended) return;
+      if (this.#ended || cancelled) return;
       this.running.delete(id);
+      this.#cancellations.delete(id);
       if (run < deaths) {
         this.#listener.died();
         return;

@@ -15,6 +15,8 @@ export interface Behaviour {
   /** So many runs kill their worker first. */
   readonly deaths: number;
   readonly secedes: boolean;
+  /** A coroutine: it ends soon when its result is not wanted any more. */
+  readonly coroutine: boolean;
 }
 
 export class Task {
@@ -98,6 +100,8 @@ export interface Habits {
   readonly addresses: readonly string[];
 }
 
+/** Share of the tasks. */
+const COROUTINES = 0.3;
 const WORDS = ["load", "add", "sum", "map", "fit"];
 
 /** Makes graphs of different shapes. */
@@ -122,6 +126,7 @@ export class GraphMaker {
       reschedules: random.chance(habits.rescheduling) ? 1 + random.below(2) : 0,
       deaths: random.chance(habits.deadly) ? 1 + random.below(6) : 0,
       secedes: random.chance(habits.seceding),
+      coroutine: random.chance(COROUTINES),
     };
   }
 

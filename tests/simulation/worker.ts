@@ -351,6 +351,9 @@ export class Session implements ExecutorListener {
         case "drop":
           this.#drop(this.#held.droppable(instruction.keys));
           break;
+        case "cancel":
+          this.executor.cancel(instruction.key);
+          break;
         case "transition":
           break;
         case "fail":

@@ -69,6 +69,9 @@ async function run(flags: ClusterFlags): Promise<number> {
       flags.memoryLimit,
       "--python",
       python.path,
+      // They end together with their scheduler.
+      "--termination-grace",
+      "0",
       ...(flags.logFormat === undefined ? [] : ["--log-format", flags.logFormat]),
     ],
     { stdio: "inherit" },

@@ -13,6 +13,8 @@ const COMMANDS: { readonly [name: string]: () => Promise<Command> } = {
   ssh: async () => (await import("./ssh-command.ts")).sshCommand(),
   spec: async () => (await import("./spec-command.ts")).specCommand(),
   cluster: async () => (await import("./cluster-command.ts")).clusterCommand(),
+  deploy: async () => (await import("@dask-ts/deploy")).deployCommand(),
+  "scale-workers": async () => (await import("@dask-ts/deploy")).scaleWorkersCommand(),
 };
 
 try {

@@ -30,6 +30,12 @@ export interface SchedulerFlags extends TlsFlags {
   readonly logFormat?: string;
 }
 
+/** Flags as given, in old spellings too. */
+interface OldSchedulerFlags extends SchedulerFlags {
+  readonly bokehPort?: string;
+  readonly bokeh?: boolean;
+}
+
 /** @param act what is done with the flags; the exit code. */
 export function schedulerCommand(
   act: (flags: SchedulerFlags, preloadArgv: readonly string[]) => Promise<number> = run,
@@ -56,6 +62,10 @@ export function schedulerCommand(
     )
     .option("--jupyter", "Start a Jupyter server in the same process", false)
     .option("--no-jupyter", "No Jupyter server (default)")
+    // Spellings of old releases, which task definitions still have.
+    .addOption(new Option("--bokeh-port <port>", "now --dashboard-address").hideHelp())
+    .addOption(new Option("--bokeh", "now --dashboard").hideHelp())
+    .addOption(new Option("--no-bokeh", "now --no-dashboard").hideHelp())
     .addOption(new Option("--show", "deprecated, without effect").hideHelp())
     .addOption(new Option("--no-show", "deprecated, without effect").hideHelp())
     .addOption(new Option("--use-xheaders <flag>", "deprecated, without effect").hideHelp())
@@ -66,8 +76,13 @@ export function schedulerCommand(
     )
     .option("--preload <module>", "Module to load in the scheduler's Python", collect, [])
     .option("--idle-timeout <time>", "Time of inactivity after which to kill the scheduler");
-  return ownOptions(scheduler).action(async (argv: string[], flags: SchedulerFlags) => {
-    refuseStrayArguments(scheduler, argv, flags.preload);
+  return ownOptions(scheduler).action(async (argv: string[], { bokeh, bokehPort, ...given }: OldSchedulerFlags) => {
+    refuseStrayArguments(scheduler, argv, given.preload);
+    const flags: SchedulerFlags = {
+      ...given,
+      dashboard: given.dashboard && bokeh !== false,
+      dashboardAddress: bokehPort === undefined ? given.dashboardAddress : `:${bokehPort}`,
+    };
     try {
       process.exitCode = await act(flags, argv);
     } catch (error) {

@@ -12,6 +12,7 @@ import {
   checkWorkerFlags,
   makeWorker,
   serveWorkers,
+  unquoted,
   workerCommand,
   type WorkerFlags,
   workerOptions,
@@ -70,6 +71,7 @@ async function runWorkers(servers: readonly SpecServer[], args: readonly string[
   const python = await findPython({ python: flags.python });
   log.write("INFO", describePython(python));
   const made: (Worker | Nanny)[] = [];
+  let graceMs = 0;
   for (const server of servers) {
     let parsed: WorkerFlags | undefined;
     const worker = workerCommand((_scheduler, _argv, given) => {
@@ -81,14 +83,16 @@ async function runWorkers(servers: readonly SpecServer[], args: readonly string[
     checkWorkerFlags(given);
     const config = loadConfig({ env: process.env, overrides: server.config });
     const configured = config.has("scheduler-address") ? config.getString("scheduler-address") : null;
-    const scheduler = args.length > 0 ? args.slice(0, 2).join(":") : (server.scheduler ?? configured);
+    const address = args.length > 0 ? args.slice(0, 2).join(":") : (server.scheduler ?? configured);
+    const scheduler = unquoted(address ?? "");
     if (!scheduler)
       throw new UsageError("Need to provide scheduler address like `dask-ts spec SCHEDULER_ADDRESS:8786 …`");
     const deathTimeoutS = given.deathTimeout === undefined ? null : parseTimedelta(given.deathTimeout);
     for (const options of workerOptions(scheduler, [], given, { config, deathTimeoutS, python: python.path })) {
       const contactAddress = server.contactAddress ?? options.contactAddress ?? null;
+      graceMs = Math.max(graceMs, options.terminationGraceMs ?? 0);
       made.push(makeWorker({ ...options, contactAddress, logSinks: [log.sink] }, server.role === "nanny"));
     }
   }
-  return await serveWorkers(made, log);
+  return await serveWorkers(made, log, graceMs);
 }

@@ -35,6 +35,10 @@ const WORKER_CLASSES = new Set([
   "distributed.nanny.Nanny",
 ]);
 const FILE_POLL_MS = 20;
+/** Where workers serve HTTP by default. */
+const ANY_PORT = ":0";
+/** `0GB`: an amount that a deployer rounded down, where a bare 0 asks for no limit. */
+const ZERO_WITH_UNIT = /^\s*0*(?:\.0*)?\s*[a-z]+\s*$/i;
 
 export interface WorkerFlags extends TlsFlags {
   readonly workerPort?: string;
@@ -60,12 +64,30 @@ export interface WorkerFlags extends TlsFlags {
   readonly lifetime?: string;
   readonly lifetimeStagger?: string;
   readonly lifetimeRestart?: boolean;
+  readonly terminationGrace?: string;
   readonly workerClass: string;
   readonly preload: string[];
   readonly preloadNanny: string[];
   readonly schedulerSni?: string;
   readonly python?: string;
   readonly logFormat?: string;
+}
+
+/** Flags as given, in old spellings too. */
+interface OldWorkerFlags extends WorkerFlags {
+  readonly nprocs?: string;
+  readonly bokehPort?: string;
+  readonly bokeh?: boolean;
+}
+
+/** Old spellings count as the new ones, which win where both are given. */
+function modernFlags({ nprocs, bokehPort, bokeh, ...flags }: OldWorkerFlags): WorkerFlags {
+  return {
+    ...flags,
+    ...(nprocs === undefined || flags.nworkers !== undefined ? {} : { nworkers: nprocs }),
+    ...(bokehPort === undefined || flags.dashboardAddress !== ANY_PORT ? {} : { dashboardAddress: `:${bokehPort}` }),
+    dashboard: flags.dashboard && bokeh !== false,
+  };
 }
 
 type Act = (scheduler: string | undefined, argv: string[], flags: WorkerFlags) => Promise<number>;
@@ -79,7 +101,7 @@ export function workerCommand(act: Act = run): Command {
   tlsOptions(worker)
     .option("--worker-port <port>", "Serving port, or a range first:last; random by default")
     .option("--nanny-port <port>", "Port of the nanny, or a range first:last; random by default")
-    .option("--dashboard-address <address>", "Address on which to listen for health and metrics", ":0")
+    .option("--dashboard-address <address>", "Address on which to listen for health and metrics", ANY_PORT)
     .option("--dashboard", "Launch the dashboard (default)", true)
     .option("--no-dashboard", "No dashboard; /health and /metrics stay")
     .option("--listen-address <address>", "The address to which the worker binds, like tcp://0.0.0.0:9000")
@@ -99,10 +121,16 @@ export function workerCommand(act: Act = run): Command {
     .option("--scheduler-file <file>", "File with scheduler information, as dask-scheduler --scheduler-file wrote it")
     .option("--death-timeout <time>", "Seconds to wait for a scheduler before closing")
     .addOption(new Option("--dashboard-prefix <prefix>", "deprecated, without effect").hideHelp())
+    // Spellings of releases before 2022, which task definitions still have.
+    .addOption(new Option("--nprocs <n>", "now --nworkers").hideHelp())
+    .addOption(new Option("--bokeh-port <port>", "now --dashboard-address").hideHelp())
+    .addOption(new Option("--bokeh", "now --dashboard").hideHelp())
+    .addOption(new Option("--no-bokeh", "now --no-dashboard").hideHelp())
     .option("--lifetime <time>", "Shut down the worker after this duration")
     .option("--lifetime-stagger <time>", "Random amount by which to stagger lifetimes")
     .option("--lifetime-restart", "Start the worker again after its lifetime")
     .option("--no-lifetime-restart", "Do not start it again (default)")
+    .option("--termination-grace <time>", "Time after SIGTERM for handing data over to other workers; 0: none [25s]")
     .option(
       "--worker-class <class>",
       "Worker class; only stock's own names, which this worker stands in for",
@@ -111,9 +139,9 @@ export function workerCommand(act: Act = run): Command {
     .option("--preload <module>", "Module to load in each worker's Python", collect, [])
     .option("--preload-nanny <module>", "Module to load in each nanny", collect, [])
     .option("--scheduler-sni <name>", "Scheduler SNI, where it is not the host name");
-  return ownOptions(worker).action(async (scheduler: string | undefined, argv: string[], flags: WorkerFlags) => {
-    refuseStrayArguments(worker, argv, flags.preload);
-    process.exitCode = await act(scheduler, argv, flags);
+  return ownOptions(worker).action(async (scheduler: string | undefined, argv: string[], given: OldWorkerFlags) => {
+    refuseStrayArguments(worker, argv, given.preload);
+    process.exitCode = await act(scheduler, argv, modernFlags(given));
   });
 }
 
@@ -133,10 +161,12 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
   writePidFile(flags.pidFile);
   const deathTimeoutS = flags.deathTimeout === undefined ? null : parseTimedelta(flags.deathTimeout);
   const configured = config.has("scheduler-address") ? config.getString("scheduler-address") : null;
-  const scheduler =
+  const scheduler = unquoted(
     schedulerArgument ||
-    (flags.schedulerFile ? await readSchedulerFile(flags.schedulerFile, deathTimeoutS) : undefined) ||
-    configured;
+      (flags.schedulerFile ? await readSchedulerFile(flags.schedulerFile, deathTimeoutS) : undefined) ||
+      configured ||
+      "",
+  );
   if (!scheduler) throw new UsageError("Need to provide scheduler address like `dask worker SCHEDULER_ADDRESS:8786`");
   const python = await findPython({ python: flags.python });
   log.write("INFO", describePython(python));
@@ -145,6 +175,7 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
   return await serveWorkers(
     options.map((one) => makeWorker({ ...one, logSinks: [log.sink] }, flags.nanny)),
     log,
+    Math.max(0, ...options.map((one) => one.terminationGraceMs ?? 0)),
   );
 }
 
@@ -173,7 +204,6 @@ export function checkWorkerFlags(flags: WorkerFlags): void {
   if (!WORKER_CLASSES.has(flags.workerClass)) {
     fail(`--worker-class ${flags.workerClass} is a Python class that this worker cannot run; leave it out.`);
   }
-  if (flags.preloadNanny.length > 0) fail("--preload-nanny is not available yet: the nanny has no Python process.");
 }
 
 /**
@@ -200,11 +230,11 @@ export function workerOptions(
   const settings = workerSettings(config);
   const shared = {
     scheduler,
-    startExecutor: pythonStarter({ python, config }),
+    startExecutor: pythonStarter({ python, config, shared: nworkers > 1 }),
     pluginPython: { python, config },
     settings,
     nthreads,
-    memoryLimit: flags.memoryLimit,
+    memoryLimit: memoryLimit(flags.memoryLimit),
     host: listen === undefined ? (flags.host ?? null) : listen.host,
     interface: flags.interface ?? null,
     protocol: flags.protocol ?? protocolOf(flags.listenAddress),
@@ -215,11 +245,17 @@ export function workerOptions(
     deathTimeoutS,
     security: securityFields(config, "worker"),
     preload: flags.preload.length > 0 ? flags.preload : config.getStrings("distributed.worker.preload"),
+    preloadNanny: flags.preloadNanny.length > 0 ? flags.preloadNanny : config.getStrings("distributed.nanny.preload"),
+    preloadNannyArgv: config.getStrings("distributed.nanny.preload-argv"),
     preloadArgv: preloadArgv.length > 0 ? preloadArgv : config.getStrings("distributed.worker.preload-argv"),
     lifetimeS: flags.lifetime === undefined ? settings.lifetimeS : parseTimedelta(flags.lifetime),
     lifetimeStaggerS:
       flags.lifetimeStagger === undefined ? settings.lifetimeStaggerS : parseTimedelta(flags.lifetimeStagger),
     lifetimeRestart: flags.lifetimeRestart ?? settings.lifetimeRestart,
+    terminationGraceMs:
+      flags.terminationGrace === undefined
+        ? settings.terminationGraceMs
+        : parseTimedelta(flags.terminationGrace) * 1000,
     comms,
     ...(resources === undefined ? {} : { resources }),
     ...(flags.schedulerSni === undefined ? {} : { serverHostname: flags.schedulerSni }),
@@ -231,17 +267,21 @@ export function workerOptions(
 }
 
 /** A worker, with a nanny or without. */
-export function makeWorker({ nannyPorts, ...worker }: NannyOptions, nanny: boolean): Worker | Nanny {
-  return nanny ? new Nanny({ ...worker, ...(nannyPorts === undefined ? {} : { nannyPorts }) }) : new Worker(worker);
+export function makeWorker(options: NannyOptions, nanny: boolean): Worker | Nanny {
+  return nanny ? new Nanny(options) : new Worker(options);
 }
 
-/** Runs the workers until a signal or their own end; returns the exit code. */
-export async function serveWorkers(workers: readonly (Worker | Nanny)[], log: Log): Promise<number> {
+/**
+ * Runs the workers until a signal or their own end; returns the exit code.
+ *
+ * @param graceMs after SIGTERM for handing their data over; Ctrl-C means now.
+ */
+export async function serveWorkers(workers: readonly (Worker | Nanny)[], log: Log, graceMs: number): Promise<number> {
   const group = new WorkerGroup(workers);
   onTermination((name, number) => {
     log.write("INFO", `Received signal ${name} (${number})`, "distributed._signals");
-    void group.close(`signal-${number}`);
-  });
+    void group.retire(`signal-${number}`, name === "SIGTERM" ? graceMs : 0);
+  }, graceMs);
   try {
     return await group.run();
   } catch (error) {
@@ -266,6 +306,22 @@ async function readSchedulerFile(path: string, timeoutS: number | null): Promise
     }
     await new Promise((resolve) => setTimeout(resolve, FILE_POLL_MS));
   }
+}
+
+/** Zero of a unit is what the machine or its cgroup has: cloudprovider writes `0GB` for tasks below 1 GB. */
+function memoryLimit(limit: string): string {
+  return /0/.test(limit) && ZERO_WITH_UNIT.test(limit) ? "auto" : limit;
+}
+
+/**
+ * An address in quotes, as env files and compose files hand it over where nothing took them off.
+ *
+ * @throws {UsageError} where there is a quote on one side only.
+ */
+export function unquoted(address: string): string {
+  const bare = address.trim().replace(/^(["'])(.*)\1$/, "$2");
+  if (/["']/.test(bare)) throw new UsageError(`there is a stray quote in the scheduler's address: ${address}`);
+  return bare;
 }
 
 function protocolOf(address: string | undefined): string | null {

@@ -13,7 +13,7 @@ import type { SchedulerOptions } from "@dask-ts/scheduler";
 import type { NannyOptions } from "@dask-ts/worker";
 import { deprecations, schedulerCommand, type SchedulerFlags, schedulerOptions } from "../src/scheduler-command.ts";
 import { tlsOverrides } from "../src/tls-flags.ts";
-import { checkWorkerFlags, workerCommand, type WorkerFlags, workerOptions } from "../src/worker-command.ts";
+import { checkWorkerFlags, unquoted, workerCommand, type WorkerFlags, workerOptions } from "../src/worker-command.ts";
 
 interface StockFlag {
   readonly names: readonly string[];
@@ -186,13 +186,15 @@ const WORKER: Readonly<Record<string, readonly Case[]>> = {
     { argv: ["--worker-class", "dask_cuda.CUDAWorker"], refused: /Python class that this worker cannot run/ },
   ],
   "--preload": [{ argv: ["--preload", "a", "--preload", "b.py"], options: { preload: ["a", "b.py"] } }],
+  "--preload-nanny": [
+    { argv: ["--preload-nanny", "a", "--preload-nanny", "b.py"], options: { preloadNanny: ["a", "b.py"] } },
+  ],
   "--scheduler-sni": [{ argv: ["--scheduler-sni", "hub"], options: { serverHostname: "hub" } }],
 };
 
 /** Flags with tests of their own: what they do is more than an option. */
 const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   scheduler: ["--preload"],
-  worker: ["--preload-nanny"],
 };
 
 async function check(run: Case, start: (argv: readonly string[]) => Promise<object>): Promise<void> {
@@ -227,6 +229,32 @@ describe.each([
     "%s",
     (_, one) => check(one, start),
   );
+});
+
+test("old spellings of flags", async () => {
+  const workers = await workerOf(["--nprocs", "2", "--no-bokeh", "--bokeh-port", "9002"]);
+  expect(workers.map(({ dashboard, dashboardAddress }) => [dashboard, dashboardAddress])).toEqual([
+    [false, ":9002"],
+    [false, ":9002"],
+  ]);
+  expect((await workerOf(["--nprocs", "2", "--nworkers", "3"])).length).toBe(3);
+  expect(await schedulerOf(["--no-bokeh", "--bokeh-port", "9999"])).toMatchObject({
+    dashboard: false,
+    dashboardAddress: ":9999",
+  });
+});
+
+test("a memory limit that was rounded down to zero of a unit is the machine's", async () => {
+  const limits = await Promise.all(
+    ["0GB", "0 MiB", "0", "0.5", "3G"].map(async (text) => (await workerOf(["--memory-limit", text]))[0]?.memoryLimit),
+  );
+  expect(limits).toEqual(["auto", "auto", "0", "0.5", "3G"]);
+});
+
+test("quotes around an address are taken off, a stray one is told", () => {
+  expect(unquoted('"tcp://scheduler:8786"')).toBe("tcp://scheduler:8786");
+  expect(unquoted("scheduler:8786")).toBe("scheduler:8786");
+  expect(() => unquoted('"scheduler:8786')).toThrow(/stray quote in the scheduler's address: "scheduler:8786/);
 });
 
 test("as many workers as asked for", async () => {

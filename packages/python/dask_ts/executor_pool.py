@@ -33,7 +33,7 @@ class TaskPool(ThreadPoolExecutor):
     def take_back(self) -> list[TaskRun]:
         """The tasks that no thread has taken up, in their order; other work stays."""
         runs: list[TaskRun] = []
-        others = []
+        others: list[Any] = []
         while True:
             try:
                 item = self._work_queue.get_nowait()

@@ -197,7 +197,7 @@ export class ForkServer {
     this.#listener.close();
     this.#clear();
     process.off("exit", this.#clear);
-    for (const number of [...this.#forks.keys()]) this.#exited(number, { code: null, signal: end.signal ?? "SIGKILL" });
+    for (const number of this.#forks.keys()) this.#exited(number, { code: null, signal: end.signal ?? "SIGKILL" });
   }
 }
 

@@ -356,10 +356,13 @@ export const DEFAULTS: ConfigTree = {
     rmm: {
       "pool-size": null,
     },
-  }, // Not Dask's: what only this scheduler has.
+  }, // Not Dask's: what only this scheduler and this worker have.
   "dask-ts": {
     scheduler: {
       "native-graphs": true,
+    },
+    worker: {
+      "termination-grace": "25s",
     },
   },
 };

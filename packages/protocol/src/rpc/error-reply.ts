@@ -1,8 +1,8 @@
 /** A JavaScript error as the reply that a stock peer raises (distributed.core.error_message). */
 import { errorMessage } from "../error-message.ts";
 import { CommClosedError, ProtocolError, TimeoutError } from "../errors.ts";
-import type { Message } from "../msgpack/value.ts";
-import type { PythonExceptionName } from "../pickle/exceptions.ts";
+import type { Message, Value } from "../msgpack/value.ts";
+import { pythonException, type PythonExceptionName } from "../pickle/exceptions.ts";
 import { RemoteError } from "./rpc-error.ts";
 
 /**
@@ -13,9 +13,12 @@ export class PythonError extends Error {
   readonly code = "DASK_PYTHON_ERROR";
   override readonly name = "PythonError";
   readonly kind: PythonExceptionName;
-  constructor(kind: PythonExceptionName, message: string, options?: ErrorOptions) {
+  /** Its `args` in Python, where they are not just the message: a KeyError's key. */
+  readonly args: readonly Value[] | undefined;
+  constructor(kind: PythonExceptionName, message: string, options?: ErrorOptions & { args?: readonly Value[] }) {
     super(message, options);
     this.kind = kind;
+    this.args = options?.args;
   }
 }
 
@@ -26,6 +29,9 @@ export class PythonError extends Error {
 export function errorReply(error: unknown, status: "error" | "uncaught-error"): Message {
   if (error instanceof RemoteError) return error.toMessage(status);
   if (!(error instanceof Error)) return errorMessage({ kind: "RuntimeError", text: String(error) }, status);
+  if (error instanceof PythonError && error.args !== undefined) {
+    return errorMessage(pythonException(error.kind, ...error.args), status);
+  }
   return errorMessage({ kind: pythonKind(error), text: error.message }, status);
 }
 

@@ -49,15 +49,12 @@ class PeerError extends Error {
  * @throws {CommClosedError} (or a connection error) where the peer cannot be reached or goes away.
  * @throws {PeerError} where its handler failed.
  */
-async function getDataFromPeer(
-  { peers, address: who, probe, silenceMs }: GatherContext,
-  worker: string,
-  keys: readonly Key[],
-): Promise<PeerData> {
+async function getDataFromPeer(context: GatherContext, worker: string, keys: readonly Key[]): Promise<PeerData> {
+  const { peers } = context;
   const comm = await peers.take(worker);
   try {
-    comm.send({ op: "get_data", reply: true, keys: [...keys], who });
-    const reply = await receiveUnlessGone(comm, () => probe(worker), silenceMs);
+    comm.send({ op: "get_data", reply: true, keys: [...keys], who: context.address });
+    const reply = await receiveUnlessGone(comm, () => context.probe(worker), context.silenceMs);
     if (isMessage(reply) && reply["status"] === "busy") {
       peers.release(worker, comm);
       return { status: "busy" };

@@ -220,9 +220,9 @@ test("a task errs with a dependency that cannot be opened, and can be asked for 
   const d = new Driver({ validate: true });
   d.do(compute("x", { whoHas: { a: [LOCAL_PEER], b: [REMOTE_PEER] }, runId: 7 }));
   const told = d.do(gatherFailure(LOCAL_PEER));
-  expect(told.map(([name, key]) => [name, key]).sort()).toEqual([
-    ["task-erred", "a"],
-    ["task-erred", "x"],
+  expect(told.map(([name, key]) => `${String(name)} ${String(key)}`).toSorted()).toEqual([
+    "task-erred a",
+    "task-erred x",
   ]);
   expect(d.states()).toEqual({ a: "error", b: "flight", x: "error" });
   d.machine.validateState();

@@ -9,7 +9,8 @@ function driver(seconds: number, options: { thread?: number | null } = {}): Driv
   return d;
 }
 
-const tiny = (count: number) => Array.from({ length: count }, (_, i) => compute(`tiny-${i + 1}`, { priority: [i + 1] }));
+const tiny = (count: number) =>
+  Array.from({ length: count }, (_, i) => compute(`tiny-${i + 1}`, { priority: [i + 1] }));
 
 function executing(d: Driver): number {
   return Object.values(d.states()).filter((state) => state === "executing").length;

@@ -3,7 +3,13 @@ import { ensureComputing } from "../computing.ts";
 import type { WorkerEvent } from "../events.ts";
 import type { WorkerState } from "../worker-state.ts";
 import { handleCancelCompute, handleComputeTask, handleStealRequest } from "./compute-task.ts";
-import { handleExecuteFailure, handleExecuteSuccess, handleRecalled, handleReschedule, handleSecede } from "./execute.ts";
+import {
+  handleExecuteFailure,
+  handleExecuteSuccess,
+  handleRecalled,
+  handleReschedule,
+  handleSecede,
+} from "./execute.ts";
 import { keysField } from "./fields.ts";
 import {
   handleGatherBusy,

@@ -70,7 +70,7 @@ async function ofExecutor(session: Session, exclude: readonly Value[]): Promise<
   });
   const found = await Promise.race([session.executor.call("dump", { exclude }).catch(() => null), late]);
   clearTimeout(timer);
-  return found instanceof Map ? (found as ReadonlyMap<Value, Value>) : new Map();
+  return found instanceof Map ? found : new Map();
 }
 
 /** prefix → state → seconds */
