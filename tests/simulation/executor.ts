@@ -13,7 +13,8 @@ export type Outcome =
 
 /** What the worker hears from its executor. */
 export interface ExecutorListener {
-  outcome(key: Key, runId: number, outcome: Outcome, start: number, stop: number): void;
+  /** `thread`: null for a coroutine. */
+  outcome(key: Key, runId: number, outcome: Outcome, start: number, stop: number, thread: number | null): void;
   seceded(key: Key, computeDuration: number): void;
   /** A task has killed it. */
   died(): void;
@@ -29,6 +30,9 @@ export class Executor {
   readonly running: Map<string, Task> = new Map();
   /** What cancels the coroutines among them. */
   readonly #cancellations: Map<string, () => void> = new Map();
+  /** Tasks that wait for a thread. */
+  #waiting: ExecuteInstruction[] = [];
+  #freeThreads: number;
   readonly #world: World;
   readonly #monitor: Monitor;
   readonly #random: Random;
@@ -44,6 +48,7 @@ export class Executor {
     monitor: Monitor,
     random: Random,
     worker: string,
+    nthreads: number,
     slowness: () => number,
     listener: ExecutorListener,
   ) {
@@ -51,6 +56,7 @@ export class Executor {
     this.#monitor = monitor;
     this.#random = random;
     this.#worker = worker;
+    this.#freeThreads = nthreads;
     this.#slowness = slowness;
     this.#listener = listener;
   }
@@ -59,15 +65,54 @@ export class Executor {
     this.#ended = true;
     this.running.clear();
     this.#cancellations.clear();
+    this.#waiting = [];
     this.store.clear();
   }
 
   execute(request: ExecuteInstruction): void {
-    this.#command(() => this.#start(request));
+    this.#command(() => {
+      if (this.#monitor.task(keyId(request.key)).behaviour.coroutine) this.#start(request, false);
+      else {
+        this.#waiting.push(request);
+        this.#startWaiting();
+      }
+    });
+  }
+
+  #startWaiting(): void {
+    while (this.#freeThreads > 0) {
+      const request = this.#waiting.shift();
+      if (request === undefined) return;
+      this.#freeThreads--;
+      this.#start(request, true);
+    }
+  }
+
+  #freeThread(): void {
+    this.#freeThreads++;
+    this.#startWaiting();
   }
 
   cancel(key: Key): void {
-    this.#command(() => this.#cancellations.get(keyId(key))?.());
+    this.#command(() => {
+      const id = keyId(key);
+      const index = this.#waiting.findIndex((request) => keyId(request.key) === id);
+      const [waiting] = index === -1 ? [] : this.#waiting.splice(index, 1);
+      if (waiting === undefined) this.#cancellations.get(id)?.();
+      else {
+        const { now } = this.#world;
+        this.#report(() => this.#listener.outcome(key, waiting.runId, { kind: "reschedule" }, now, now, null));
+      }
+    });
+  }
+
+  /** Takes back the tasks that wait for a thread. */
+  recall(done: (keys: readonly Key[]) => void): void {
+    this.#command(() => {
+      const keys = this.#waiting.map(({ key }) => key);
+      this.#waiting = [];
+      this.#report(() => done(keys));
+    });
   }
 
   drop(keys: readonly Key[]): void {
@@ -115,7 +160,7 @@ export class Executor {
     return time;
   }
 
-  #start(request: ExecuteInstruction): void {
+  #start(request: ExecuteInstruction, inThread: boolean): void {
     const id = keyId(request.key);
     const where = `${id} on ${this.#worker}`;
     const task = this.#monitor.task(id);
@@ -138,6 +183,7 @@ export class Executor {
     if (secedes) {
       this.#world.after(duration * 0.3, () => {
         if (this.#ended) return;
+        if (inThread) this.#freeThread();
         this.#report(() => this.#listener.seceded(request.key, duration * 0.3));
       });
     }
@@ -148,13 +194,16 @@ export class Executor {
         this.#cancellations.delete(id);
         this.running.delete(id);
         const now = this.#world.now;
-        this.#report(() => this.#listener.outcome(request.key, request.runId, { kind: "reschedule" }, start, now));
+        this.#report(() =>
+          this.#listener.outcome(request.key, request.runId, { kind: "reschedule" }, start, now, null),
+        );
       });
     }
     this.#world.after(duration, () => {
       if (this.#ended || cancelled) return;
       this.running.delete(id);
       this.#cancellations.delete(id);
+      if (inThread && !secedes) this.#freeThread();
       if (run < deaths) {
         this.#listener.died();
         return;
@@ -170,7 +219,8 @@ export class Executor {
         outcome = { kind: "success", nbytes: asNumber(nbytes, 0) };
       }
       const stop = this.#world.now;
-      this.#report(() => this.#listener.outcome(request.key, request.runId, outcome, start, stop));
+      const thread = inThread ? 1 : null;
+      this.#report(() => this.#listener.outcome(request.key, request.runId, outcome, start, stop, thread));
     });
   }
 }

@@ -20,6 +20,7 @@ import { Violation, type World } from "./world.ts";
 
 const TYPE = new Uint8Array([1]);
 const TYPENAME = "int";
+const AHEAD_PATIENCE_S = 0.02;
 const RETRY_BUSY_S = 0.15;
 const FIND_MISSING_S = 1;
 const HEARTBEAT_S = 0.5;
@@ -190,6 +191,8 @@ export class Session implements ExecutorListener {
   readonly #held = new HeldValues();
   readonly #sent: Map<string, readonly string[]> = new Map();
   #outgoing = 0;
+  #outcomes = 0;
+  #watchesAhead = false;
   #handled = 0;
 
   constructor(worker: SimWorker, stream: End, around: Surroundings, random: Random) {
@@ -209,7 +212,15 @@ export class Session implements ExecutorListener {
       transitionCounterMax: 1e6,
       seed: random.below(2 ** 31),
     });
-    this.executor = new Executor(around.world, around.monitor, random, worker.name, () => worker.slowness, this);
+    this.executor = new Executor(
+      around.world,
+      around.monitor,
+      random,
+      worker.name,
+      settings.nthreads,
+      () => worker.slowness,
+      this,
+    );
   }
 
   register(): void {
@@ -330,6 +341,7 @@ export class Session implements ExecutorListener {
           this.#held.use(needed);
           this.#sent.set(keyId(instruction.key), needed);
           this.executor.execute(instruction);
+          if (!this.#watchesAhead && this.machine.aheadCount > 0) this.#watchAhead(this.#outcomes);
           break;
         }
         case "gather":
@@ -440,9 +452,36 @@ export class Session implements ExecutorListener {
     });
   }
 
+  /** As `Session` of the worker package does. */
+  #watchAhead(seen: number): void {
+    this.#watchesAhead = true;
+    const { world } = this.#around;
+    world.after(
+      AHEAD_PATIENCE_S,
+      () => {
+        this.#watchesAhead = false;
+        if (this.ended || this.machine.aheadCount === 0) return;
+        if (seen !== this.#outcomes) {
+          this.#watchAhead(this.#outcomes);
+          return;
+        }
+        this.executor.recall((keys) => {
+          world.note(this.worker.name, "takes back", keys.map(keyId).join(" "));
+          for (const key of keys) {
+            this.#drop(this.#held.release(this.#sent.get(keyId(key)) ?? []));
+            this.#sent.delete(keyId(key));
+          }
+          this.dispatch({ kind: "recalled", keys, stimulusId: `recall-${world.now}` });
+        });
+      },
+      false,
+    );
+  }
+
   // What the executor reports.
 
-  outcome(key: Key, runId: number, outcome: Outcome, start: number, stop: number): void {
+  outcome(key: Key, runId: number, outcome: Outcome, start: number, stop: number, thread: number | null): void {
+    this.#outcomes++;
     const { world } = this.#around;
     const id = keyId(key);
     world.note(this.worker.name, `ran (${outcome.kind})`, id);
@@ -450,7 +489,7 @@ export class Session implements ExecutorListener {
     this.#sent.delete(id);
     this.#drop(this.#held.release(needed));
     const stimulusId = `task-${outcome.kind}-${world.now}`;
-    const common = { key, runId, start, stop, thread: 1, startstops: [], stimulusId };
+    const common = { key, runId, start, stop, thread, startstops: [], stimulusId };
     if (outcome.kind === "reschedule") this.dispatch({ kind: "reschedule", key, stimulusId });
     else if (outcome.kind === "failure") {
       const { exception } = outcome;

@@ -1,1 +1,2 @@
-export {};
+export { deployCommand } from "./deploy-command.ts";
+export { scaleWorkersCommand } from "./scale-workers-command.ts";

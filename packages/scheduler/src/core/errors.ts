@@ -1,6 +1,6 @@
 /** Errors of the core. */
 import type { Key } from "@dask-ts/protocol";
-import { formatKey } from "@dask-ts/protocol";
+import { formatKey, PythonError } from "@dask-ts/protocol";
 import type { Transition } from "./transition-log.ts";
 
 /** A stream op that is in no table: the peer's stream has to be closed. */
@@ -18,12 +18,11 @@ export class BadMessageError extends Error {
   readonly code = "bad-message";
 }
 
-/** Dask's KeyError for tasks. */
-export class UnknownKeyError extends Error {
-  readonly code = "unknown-key";
+/** Dask's KeyError for tasks, and what its callers get. */
+export class UnknownKeyError extends PythonError {
   readonly key: Key;
   constructor(key: Key) {
-    super(`unknown task key ${formatKey(key)}`);
+    super("KeyError", `unknown task key ${formatKey(key)}`, { args: [key] });
     this.key = key;
   }
 }

@@ -1,5 +1,5 @@
 /** What RPC handlers read. Addresses may be aliases; unknown workers are left out or answered as Dask does. */
-import { asNumber, type Key, keyId, keySplit, type Value } from "@dask-ts/protocol";
+import { asNumber, type Key, keyId, keySplit, PythonError, type Value } from "@dask-ts/protocol";
 import { UnknownKeyError } from "./errors.ts";
 import { totalOccupancy } from "./occupancy.ts";
 import type { SchedulerState } from "./state.ts";
@@ -26,16 +26,14 @@ export function hasWhat(state: SchedulerState, workers: readonly Value[] | null)
   return result;
 }
 
-/** Scheduler.get_processing. */
+/** Scheduler.get_processing. @throws {PythonError} a KeyError for an unknown worker. */
 export function processing(state: SchedulerState, workers: readonly Value[] | null): Map<string, Key[]> {
   const result = new Map<string, Key[]>();
   for (const address of addressesOf(state, workers)) {
     const ws = state.workers.get(address);
-    if (ws !== undefined)
-      result.set(
-        address,
-        Array.from(ws.processing, (ts) => ts.key),
-      );
+    if (ws === undefined) throw new PythonError("KeyError", address);
+    const keys = Array.from(ws.processing, (ts) => ts.key);
+    result.set(address, keys);
   }
   return result;
 }

@@ -5,9 +5,9 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { HttpError, type HttpHandler, type HttpReply, type HttpRoute, isLoopback, jsonReply } from "@dask-ts/protocol";
-import { adaptiveTarget, workersToClose } from "../core/adaptive.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "../server/context.ts";
+import { adaptiveTarget, workersToClose } from "../server/downscaling.ts";
 import { retireWorkers } from "../server/retire-workers.ts";
 import { toJson } from "../server/scheduler-file.ts";
 import { pythonStr } from "./python-str.ts";
@@ -24,14 +24,17 @@ export function apiRoutes(ctx: SchedulerContext): HttpRoute[] {
     (handle: HttpHandler): HttpHandler =>
     (request) =>
       refusal(request.incoming, apiToken) ?? handle(request);
-  const get = (path: string, value: () => unknown): HttpRoute => ({ path, handle: guarded(() => jsonReply(value())) });
+  const get = (path: string, value: () => unknown): HttpRoute => ({
+    path,
+    handle: guarded(async () => jsonReply(await value())),
+  });
   return [
     { path: "api/v1", handle: guarded(() => ({ body: "API V1" })) },
     get("api/v1/get_workers", () => ({
       num_workers: state.workers.size,
       workers: [...state.workers.values()].map((ws) => ({ name: toJson(ws.name), address: ws.address })),
     })),
-    get("api/v1/adaptive_target", () => ({ workers: adaptiveTarget(state, ctx.settings.targetDuration) })),
+    get("api/v1/adaptive_target", async () => ({ workers: await adaptiveTarget(ctx) })),
     get("api/v1/check_idle", () => ({ idle_since: ctx.apply((core, now) => core.checkIdle(now)).idleSince })),
     { method: "POST", path: "api/v1/retire_workers", handle: guarded((request) => retire(ctx, request.body)) },
   ];
@@ -64,7 +67,7 @@ function isSame(a: string, b: string): boolean {
 }
 
 async function retire(ctx: SchedulerContext, body: () => Promise<string>): Promise<HttpReply> {
-  const workers = selected(ctx, await body());
+  const workers = await selected(ctx, await body());
   try {
     const retired = await retireWorkers(ctx, {
       workers,
@@ -80,7 +83,7 @@ async function retire(ctx: SchedulerContext, body: () => Promise<string>): Promi
 }
 
 /** `{"n": k}`, or else `{"workers": [address or name]}`. @throws {HttpError} 400 where it is neither. */
-function selected(ctx: SchedulerContext, body: string): WorkerState[] {
+async function selected(ctx: SchedulerContext, body: string): Promise<WorkerState[]> {
   let request: unknown;
   try {
     request = JSON.parse(body);
@@ -90,7 +93,7 @@ function selected(ctx: SchedulerContext, body: string): WorkerState[] {
   if (typeof request !== "object" || request === null) throw new HttpError(400, "the body is no JSON object");
   const { workers = [], n = 0 } = request as Readonly<Record<string, unknown>>;
   if (typeof n !== "number" || !Number.isInteger(n) || n < 0) throw new HttpError(400, "n is a number of workers");
-  if (n > 0) return workersToClose(ctx.core.state, { n });
+  if (n > 0) return await workersToClose(ctx, { n });
   if (!Array.isArray(workers)) throw new HttpError(400, "workers is a list of addresses or names");
   const wanted = new Set(workers.map(String));
   return [...ctx.core.state.workers.values()].filter((ws) => wanted.has(ws.address) || wanted.has(pythonStr(ws.name)));

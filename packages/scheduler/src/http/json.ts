@@ -1,7 +1,7 @@
 /** `/json/*`: counts and identity (distributed.http.scheduler.json). */
 import { type HttpRoute, htmlPage, jsonReply, link } from "@dask-ts/protocol";
-import { adaptiveTarget } from "../core/adaptive.ts";
 import type { SchedulerContext } from "../server/context.ts";
+import { adaptiveTarget } from "../server/downscaling.ts";
 import { toJson } from "../server/scheduler-file.ts";
 import { NAVIGATION } from "./page.ts";
 
@@ -71,6 +71,6 @@ async function counts(ctx: SchedulerContext): Promise<Record<string, number>> {
     waiting,
     waiting_data: waitingData,
     workers: state.workers.size,
-    desired_workers: adaptiveTarget(state, ctx.settings.targetDuration),
+    desired_workers: await adaptiveTarget(ctx),
   };
 }

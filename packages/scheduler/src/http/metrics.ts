@@ -9,24 +9,25 @@ import {
   writeProcessMetrics,
   writePythonInfo,
 } from "@dask-ts/protocol";
-import { adaptiveTarget } from "../core/adaptive.ts";
 import { COST_MULTIPLIERS } from "../core/stealing/stealable.ts";
 import { WorkStealing } from "../core/stealing/work-stealing.ts";
 import { TASK_STATES } from "../core/task-status.ts";
 import { Semaphores } from "../extensions/semaphores.ts";
 import type { SchedulerContext } from "../server/context.ts";
+import { adaptiveTarget } from "../server/downscaling.ts";
 import { writeOwnMetrics } from "./own-metrics.ts";
 
 export function metricsRoutes(ctx: SchedulerContext): HttpRoute[] {
   // Measuring starts now, not with the first scrape.
   EventLoopMeter.get();
-  return [{ path: "metrics", handle: () => ({ type: METRICS_TYPE, body: metricsText(ctx) }) }];
+  return [{ path: "metrics", handle: async () => ({ type: METRICS_TYPE, body: await metricsText(ctx) }) }];
 }
 
-function metricsText(ctx: SchedulerContext): string {
+async function metricsText(ctx: SchedulerContext): Promise<string> {
+  const desired = await adaptiveTarget(ctx);
   const out = new MetricsText();
   const prefix = metricsPrefix(ctx.settings.prometheusNamespace, "scheduler");
-  writeCluster(ctx, out, prefix);
+  writeCluster(ctx, out, prefix, desired);
   writeTasks(ctx, out, prefix);
   writeLoop(out, prefix);
   writeSemaphores(ctx, out);
@@ -38,7 +39,7 @@ function metricsText(ctx: SchedulerContext): string {
   return out.toString();
 }
 
-function writeCluster(ctx: SchedulerContext, out: MetricsText, prefix: string): void {
+function writeCluster(ctx: SchedulerContext, out: MetricsText, prefix: string, desired: number): void {
   const { state } = ctx.core;
   out.gauge(`${prefix}clients`, "Number of clients connected", state.clients.size - 1);
   out.counter(
@@ -51,11 +52,7 @@ function writeCluster(ctx: SchedulerContext, out: MetricsText, prefix: string): 
     "Total number of client connections that were closed",
     state.clientsRemoved,
   );
-  out.gauge(
-    `${prefix}desired_workers`,
-    "Number of workers that the tasks could make use of",
-    adaptiveTarget(state, ctx.settings.targetDuration),
-  );
+  out.gauge(`${prefix}desired_workers`, "Number of workers that the tasks could make use of", desired);
   out.gauge(`${prefix}workers`, "Number of workers by state", workerStates(ctx));
   out.counter(`${prefix}workers_added`, "Total number of workers that joined", state.workersAdded);
   out.counter(`${prefix}workers_removed`, "Total number of workers that left", state.workersRemoved);

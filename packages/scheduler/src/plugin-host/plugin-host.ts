@@ -6,17 +6,20 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  CLIENT_TO_SCHEDULER,
   type Message,
   type Pickled,
   type PythonChild,
   RemoteError,
   type Serialized,
   type Value,
+  WORKER_TO_SCHEDULER,
 } from "@dask-ts/protocol";
 import type { Graph } from "../core/graph.ts";
 import { GraphHost, type GraphHostOptions, type OpenGraphRequest } from "../graph-host/graph-host.ts";
 import { HookMark } from "./hook-mark.ts";
 import { PluginEvents, type PluginEventsOptions } from "./plugin-events.ts";
+import { PythonPolicies } from "./python-policies.ts";
 
 /** A plugin in whose hooks the process died this often is not brought back. */
 const MAX_DEATHS = 3;
@@ -63,6 +66,8 @@ export class PreloadUsageError extends Error {
 
 export class PluginHost {
   readonly events: PluginEvents;
+  /** Those of the active memory manager. */
+  readonly policies: PythonPolicies = new PythonPolicies({ call: (op, fields) => this.call(op, fields) });
   readonly #options: PluginHostOptions;
   readonly #plugins: Map<string, StoredPlugin> = new Map();
   readonly #uploads: Map<string, boolean> = new Map();
@@ -75,6 +80,8 @@ export class PluginHost {
   #closed = false;
   /** Ops that user code put into `scheduler.stream_handlers`. */
   #streamHandlers: ReadonlySet<string> = new Set();
+  /** Those of them that are not used, with a line. */
+  readonly #refusedOps: Set<string> = new Set();
   #feeds = 0;
 
   constructor(options: PluginHostOptions) {
@@ -137,14 +144,13 @@ export class PluginHost {
   /** A new process: what the one before had been given. */
   #onStart(child: PythonChild): void {
     if (this.#starts++ === 0) return;
-    const ask = (what: string, op: string, fields: Message): void => {
-      void child.request(op, fields).then(
-        (reply) => {
-          if (reply["status"] !== undefined) this.#log("error", `${what} could not be brought back: ${textOf(reply)}`);
-        },
-        () => undefined,
-      );
+    const bringBack = async (what: string, op: string, fields: Message): Promise<boolean> => {
+      const reply = await child.request(op, fields).catch(() => null);
+      if (reply?.["status"] === undefined) return reply !== null;
+      this.#log("error", `${what} could not be brought back: ${textOf(reply)}`);
+      return false;
     };
+    const ask = (what: string, op: string, fields: Message): void => void bringBack(what, op, fields);
     this.#mark?.clear();
     for (const [path, load] of this.#uploads) ask(`the file ${path}`, "upload", { path, load });
     if (this.#preloads !== undefined) {
@@ -156,6 +162,7 @@ export class PluginHost {
         ask(`scheduler plugin '${name}'`, "plugin-add", { plugin, name, idempotent: false });
       }
     }
+    this.policies.restore(bringBack);
   }
 
   /** For the log line about its end; a plugin in whose hook it happened is remembered. */
@@ -164,22 +171,26 @@ export class PluginHost {
     this.events.setHooks([]);
     this.#options.onHandlers([]);
     this.#streamHandlers = new Set();
+    const policyLeftOut = this.policies.died(work?.who);
     if (work === undefined) return undefined;
     const name = /^scheduler plugin ['"](.*)['"]$/.exec(work.who)?.[1];
     const stored = name === undefined ? undefined : this.#plugins.get(name);
+    const pluginLeftOut = stored !== undefined && ++stored.deaths >= MAX_DEATHS;
     const said = `while ${work.who} was in ${work.what}`;
-    if (stored === undefined || ++stored.deaths < MAX_DEATHS) return said;
-    return `${said}, for the ${MAX_DEATHS}rd time: that plugin is left out from now on`;
+    if (!pluginLeftOut && !policyLeftOut) return said;
+    const what = pluginLeftOut ? "plugin" : "policy";
+    return `${said}, for the ${MAX_DEATHS}rd time: that ${what} is left out from now on`;
   }
 
   async #onRequest(op: string, fields: Message): Promise<Message> {
+    if (op.startsWith("amm-")) return this.policies.answer(op, fields);
     switch (op) {
       case "hooks":
         this.events.setHooks((fields["hooks"] as readonly Value[]).map(String));
         return {};
       case "handlers":
         this.#options.onHandlers((fields["handlers"] as readonly Value[]).map(String));
-        this.#streamHandlers = new Set((fields["stream_handlers"] as readonly Value[]).map(String));
+        this.#serveStreams((fields["stream_handlers"] as readonly Value[]).map(String));
         return {};
       case "plugin-stored":
         this.#plugins.set(String(fields["name"]), { plugin: fields["plugin"] as Uint8Array, deaths: 0 });
@@ -197,6 +208,19 @@ export class PluginHost {
       default:
         return await this.#options.onRequest(op, fields);
     }
+  }
+
+  /** The scheduler's own ops are not to be replaced: the core must hear of them. */
+  #serveStreams(ops: readonly string[]): void {
+    const served = new Set<string>();
+    for (const op of ops) {
+      if (!Object.hasOwn(CLIENT_TO_SCHEDULER, op) && !Object.hasOwn(WORKER_TO_SCHEDULER, op)) served.add(op);
+      else if (!this.#refusedOps.has(op)) {
+        this.#refusedOps.add(op);
+        this.#log("warn", `The stream handler of '${op}' is the scheduler's own; one of user code is not used`);
+      }
+    }
+    this.#streamHandlers = served;
   }
 
   /**

@@ -37,6 +37,8 @@ export interface SchedulerSettings {
   };
   /** `worker.profile.cycle`, seconds. */
   readonly profileCycle: number;
+  /** The file that tells where the scheduler is. */
+  readonly schedulerFile: string | null;
 }
 
 /** Overrides that the command line or an embedder gives on top of the configuration. */
@@ -46,6 +48,7 @@ export interface SettingsOverrides {
   readonly workerTtl?: number | null | undefined;
   readonly allowedFailures?: number | undefined;
   readonly validate?: boolean | undefined;
+  readonly schedulerFile?: string | undefined;
 }
 
 /** @throws {ConfigError} where a value is not what its key needs. */
@@ -103,6 +106,7 @@ export function readSettings(config: Config, overrides: SettingsOverrides = {}):
       gap: config.getNumber("distributed.worker.memory.rebalance.sender-recipient-gap"),
     },
     profileCycle: config.getSeconds("distributed.worker.profile.cycle", "ms") ?? 1,
+    schedulerFile: overrides.schedulerFile || null,
   });
 }
 

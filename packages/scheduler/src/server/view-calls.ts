@@ -1,5 +1,10 @@
 /** Methods of the scheduler that code beside it calls: those that are no RPC ops, and the ops themselves. */
 import { CommClosedError, type Comm, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { requestAcquireReplicas, requestRemoveReplicas } from "../core/amm/replica-requests.ts";
+import { UnknownKeyError } from "../core/errors.ts";
+import { beginEvent } from "../core/event.ts";
+import type { TaskState } from "../core/task-state.ts";
+import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "./context.ts";
 import { asMessage, flagField, keysField, optionalString, stringField } from "./fields.ts";
 
@@ -66,6 +71,17 @@ const METHODS: Readonly<Record<string, (ctx: SchedulerContext, fields: Message) 
   "client-send": (ctx, fields) => {
     ctx.streams.toClient(stringField(fields, "client"), [asMessage(fields["msg"], "msg")]);
   },
+  "request-acquire-replicas": (ctx, fields) =>
+    requestReplicas(ctx, fields, (core, ws, tasks, stimulusId) => {
+      const there = tasks.filter((ts) => ts.whoHas.size > 0 && !ts.whoHas.has(ws));
+      if (there.length > 0) requestAcquireReplicas(core, ws, there, stimulusId);
+    }),
+  // Code beside the scheduler may have decided by what was: a last replica stays.
+  "request-remove-replicas": (ctx, fields) =>
+    requestReplicas(ctx, fields, (core, ws, tasks, stimulusId) => {
+      const there = tasks.filter((ts) => ts.whoHas.size > 1 && ts.whoHas.has(ws));
+      if (there.length > 0) requestRemoveReplicas(core, ws, there, stimulusId);
+    }),
   // Scheduler.report: to those that want the task, or to all.
   report: (ctx, fields) => {
     const msg = asMessage(fields["msg"], "msg");
@@ -94,6 +110,26 @@ const METHODS: Readonly<Record<string, (ctx: SchedulerContext, fields: Message) 
     ctx.after(0, () => ctx.requestClose(reason));
   },
 };
+
+/** Scheduler.request_acquire_replicas and request_remove_replicas. */
+function requestReplicas(
+  ctx: SchedulerContext,
+  fields: Message,
+  send: (core: SchedulerContext["core"], ws: WorkerState, tasks: readonly TaskState[], stimulusId: string) => void,
+): void {
+  const ws = ctx.core.state.workers.get(stringField(fields, "addr"));
+  const tasks = keysField(fields, "keys").map((key) => {
+    const ts = ctx.core.state.taskOf(key);
+    if (ts === undefined) throw new UnknownKeyError(key);
+    return ts;
+  });
+  const stimulusId = stringField(fields, "stimulus_id");
+  if (ws === undefined) return;
+  ctx.apply((core, now) => {
+    beginEvent(core, stimulusId, now);
+    send(core, ws, tasks, stimulusId);
+  });
+}
 
 /** For handlers that look at the comm of their caller though they need not. */
 const NO_COMM: Comm = new Proxy({} as Comm, {

@@ -106,6 +106,8 @@ export function valueOf(ctx: SchedulerContext, name: string): Value {
           new Map([...amounts].map(([address, amount]) => [address, float(amount)] as [Value, Value])),
         ]),
       );
+    case "scheduler_file":
+      return ctx.settings.schedulerFile;
     case "spans":
       return spansOf(ctx)?.facts() ?? null;
     case "task_metadata":

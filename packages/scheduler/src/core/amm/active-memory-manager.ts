@@ -24,8 +24,12 @@ export class ActiveMemoryManager {
     this.#measure = measure;
   }
 
-  /** ActiveMemoryManagerExtension.run_once. */
-  runOnce(now: number): void {
+  /**
+   * ActiveMemoryManagerExtension.run_once.
+   *
+   * @returns what has been suggested, for policies that run later elsewhere; then `enact` is to be called.
+   */
+  runOnce(now: number): Suggestions {
     const ctx = this.#ctx;
     const stimulusId = `active_memory_manager-${now}`;
     beginEvent(ctx, stimulusId, now);
@@ -33,6 +37,16 @@ export class ActiveMemoryManager {
     for (const policy of this.policies) {
       if (!policy.run(ctx, suggestions)) this.policies.delete(policy);
     }
+    suggestions.enact(stimulusId);
+    if (ctx.config.validate) validateState(ctx);
+    return suggestions;
+  }
+
+  /** Has workers do what was suggested since the last time. */
+  enact(suggestions: Suggestions, now: number): void {
+    const ctx = this.#ctx;
+    const stimulusId = `active_memory_manager-${now}`;
+    beginEvent(ctx, stimulusId, now);
     suggestions.enact(stimulusId);
     if (ctx.config.validate) validateState(ctx);
   }

@@ -53,12 +53,13 @@ export class RetireWorker implements AmmPolicy {
       this.noRecipients = true;
       return false;
     }
+    const isThis = (holder: WorkerState): boolean => holder === ws;
     let moving = 0;
     let stuck = 0;
     for (const ts of ws.hasWhat) {
       // Only a proxy; an actor itself would have ended this above.
       if (ts.actor) continue;
-      if (ts.whoHas.size > 1 && (suggestions.drop(ts, ws) !== undefined || heldByRunning(state, ts))) continue;
+      if (ts.whoHas.size > 1 && (suggestions.drop(ts, isThis) !== undefined || heldByRunning(state, ts))) continue;
       // The only replica, or all of them are on workers that retire.
       moving++;
       if (suggestions.pendingReplicas(ts) === 0 && suggestions.replicate(ts) === undefined) stuck++;

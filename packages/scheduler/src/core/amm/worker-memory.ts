@@ -41,7 +41,10 @@ export class WorkerMemory {
     const passed: Reading[] = [];
     let found: WorkerState | undefined;
     for (let next = running.peek(); next !== undefined && found === undefined; next = running.peek()) {
-      if (accepts(next.ws)) {
+      if (!this.#state.running.has(next.ws)) {
+        // It has paused or left since the run began.
+        running.delete(next);
+      } else if (accepts(next.ws)) {
         found = next.ws;
       } else {
         passed.push(next);

@@ -1,9 +1,9 @@
 /** RPC ops that act on workers, and the end of the scheduler itself (wire-protocol.md §14.4). */
 import { type Message, pickled, type RpcHandlers, type Value } from "@dask-ts/protocol";
-import { adaptiveTarget, workersToClose, type WorkersToCloseOptions } from "../../core/adaptive.ts";
 import type { WorkerState } from "../../core/worker-state.ts";
 import { broadcast, onErrorOf } from "../broadcast.ts";
 import type { SchedulerContext } from "../context.ts";
+import { adaptiveTarget, workersToClose } from "../downscaling.ts";
 import { pythonError } from "../exceptions.ts";
 import type { ReplicaLock } from "../exclusive.ts";
 import {
@@ -21,7 +21,6 @@ import { retireWorkers } from "../retire-workers.ts";
 import { duration } from "./data.ts";
 
 export function controlHandlers(ctx: SchedulerContext, lock: ReplicaLock): RpcHandlers {
-  const { state } = ctx.core;
   return {
     broadcast: async (fields, { serializers }) =>
       await broadcast(ctx, {
@@ -81,11 +80,8 @@ export function controlHandlers(ctx: SchedulerContext, lock: ReplicaLock): RpcHa
       const attribute = optionalString(fields, "attribute") ?? "address";
       return (await toClose(ctx, fields)).map((ws) => attributeOf(ws, attribute));
     },
-    adaptive_target: async (fields) => {
-      const keep = await keeps(ctx);
-      const target = duration(fields["target_duration"] ?? null, ctx.settings.targetDuration);
-      return adaptiveTarget(state, target, () => workersToClose(state, { keep }));
-    },
+    adaptive_target: async (fields) =>
+      await adaptiveTarget(ctx, duration(fields["target_duration"] ?? null, ctx.settings.targetDuration)),
   };
 }
 
@@ -137,14 +133,13 @@ async function chosen(
 async function toClose(ctx: SchedulerContext, fields: Message): Promise<WorkerState[]> {
   const { state } = ctx.core;
   const key = fields["key"] ?? null;
-  const options: WorkersToCloseOptions = {
+  const options = {
     memoryRatio: optionalNumber(fields, "memory_ratio"),
     n: optionalNumber(fields, "n"),
     minimum: optionalNumber(fields, "minimum"),
     target: optionalNumber(fields, "target"),
-    keep: await keeps(ctx),
   };
-  if (key === null) return workersToClose(state, options);
+  if (key === null) return await workersToClose(ctx, options);
   const workers = [...state.workers.values()];
   const host = await ctx.graphHost();
   const reply = await host.call("evaluate-key", {
@@ -154,14 +149,7 @@ async function toClose(ctx: SchedulerContext, fields: Message): Promise<WorkerSt
   const groups = reply["groups"];
   if (!Array.isArray(groups)) throw pythonError("RuntimeError", String(reply["exception_text"] ?? "key failed"));
   const byAddress = new Map(workers.map((ws, i) => [ws.address, (groups as readonly Value[])[i]]));
-  return workersToClose(state, { ...options, groupOf: (ws) => byAddress.get(ws.address) });
-}
-
-/** SchedulerPlugin.valid_workers_downscaling of all extensions, and of users' plugins. */
-async function keeps(ctx: SchedulerContext): Promise<(ws: WorkerState) => boolean> {
-  const candidates = [...ctx.core.state.workers.values()].filter((ws) => ws.longRunning.size === 0);
-  const valid = await ctx.pluginHost.validWorkers(candidates.map((ws) => ws.address));
-  return (ws) => !valid.has(ws.address) || ctx.extensions.some((extension) => extension.keepsWorker?.(ws.address));
+  return await workersToClose(ctx, { ...options, groupOf: (ws) => byAddress.get(ws.address) });
 }
 
 function attributeOf(ws: WorkerState, attribute: string): Value {

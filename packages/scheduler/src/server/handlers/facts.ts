@@ -1,5 +1,6 @@
 /** RPC ops that tell what the scheduler is, and the worker's heartbeat (wire-protocol.md §14.1, §14.3). */
 import { float, type Key, type Message, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { UnknownKeyError } from "../../core/errors.ts";
 import { heartbeatInterval } from "../../core/heartbeat-interval.ts";
 import { errorCause, ncores, prefixStates, processing, taskStatus } from "../../core/queries.ts";
 import type { SchedulerContext } from "../context.ts";
@@ -75,7 +76,7 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
     get_error_cause: (fields) => errorCause(state, optionalKeys(fields, "keys") ?? []),
     get_runspec: (fields) => {
       const ts = state.taskOf(fields["key"] ?? null);
-      if (ts === undefined) throw pythonError("KeyError", String(fields["key"]));
+      if (ts === undefined) throw new UnknownKeyError(fields["key"] as Key);
       return ts.runSpec;
     },
 
@@ -85,7 +86,10 @@ export function factHandlers(ctx: SchedulerContext): RpcHandlers {
       const fallback = fields["default"];
       // `no_default` is an Enum member; any other default, None included, is the answer.
       if (fallback !== undefined && !isNoDefault(fallback)) return fallback;
-      throw pythonError("KeyError", String((fields["keys"] as readonly Value[]).at(-1)));
+      const keys = listField(fields, "keys") as readonly Key[];
+      // The first key that leads nowhere, as Python's lookup names it.
+      const missing = keys.find((_, i) => state.taskMetadata.get(keys.slice(0, i + 1)) === undefined);
+      throw new UnknownKeyError(missing ?? "");
     },
     set_metadata: (fields) => {
       state.taskMetadata.set(listField(fields, "keys") as readonly Key[], fields["value"] ?? null);

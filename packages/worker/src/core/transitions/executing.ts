@@ -29,12 +29,16 @@ export const executingLongRunning: Transition = (s, ts, to) => {
 };
 
 /** No thread had begun it: see `handleRecalled`. Not in the original. */
-export function executingReady(s: WorkerState, ts: TaskState): void {
-  if (s.validate) assert(!ts.done && !s.executing.has(ts), s, ts, "ready");
-  s.setState(ts, "ready");
-  s.ready.add(ts);
+export const executingWaits: Transition = (s, ts, to) => {
+  assert(!ts.done && !s.executing.has(ts), s, ts, to.finish);
+  const { state, heap } =
+    ts.resourceRestrictions === null
+      ? ({ state: "ready", heap: s.ready } as const)
+      : ({ state: "constrained", heap: s.constrained } as const);
+  s.setState(ts, state);
+  heap.add(ts);
   ensureComputing(s);
-}
+};
 
 /** The task raised `Reschedule`; stealing has nothing to do with this. */
 export function executingRescheduled(s: WorkerState, ts: TaskState): void {

@@ -4,9 +4,9 @@ import { cancelledFetch, cancelledOrResumedLongRunning, cancelledReleased, cance
 import {
   executingLongRunning,
   executingMemory,
-  executingReady,
   executingReleased,
   executingRescheduled,
+  executingWaits,
 } from "./executing.ts";
 import {
   fetchFlight,
@@ -50,7 +50,7 @@ export const TRANSITIONS: Readonly<Record<TaskStateName, Readonly<Partial<Record
     error: genericError,
     "long-running": executingLongRunning,
     memory: executingMemory,
-    ready: executingReady,
+    ready: executingWaits,
     released: executingReleased,
     rescheduled: executingRescheduled,
   },
