@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import bench
 from dask._task_spec import Task
+
+import bench
 
 COMMANDS = {
     "stock": [sys.executable, "-m", "distributed.cli.dask_worker"],

@@ -76,7 +76,7 @@ retired = call("retire_workers", workers=[2], close_workers=True)
 left = lambda: sorted(w["name"] for w in client.scheduler_info(n_workers=-1)["workers"].values())
 while left() != [0, 1]:
     time.sleep(0.1)
-retired += call("retire_workers", names=[1], close_workers=True)
+retired |= call("retire_workers", names=[1], close_workers=True)
 while left() != [0]:
     time.sleep(0.1)
 found = call("get_metadata", keys=["cluster-manager-info"], default={})
