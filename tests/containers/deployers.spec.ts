@@ -58,8 +58,8 @@ test("VM clusters: modules of distributed, with configuration in a variable", as
   expect(await computes("vm", cluster)).toEqual([3, 5, 2]);
 });
 
-test("SpecCluster: its calls by name, and the idle timeout while a client is connected", async () => {
-  const hub = await start("spec", ["dask-scheduler", "--idle-timeout", "20 seconds"]);
+test("SpecCluster: its calls by name", async () => {
+  const hub = await start("spec", ["dask-scheduler", "--idle-timeout", "5 minutes"]);
   const workers = await Promise.all(
     [0, 1, 2].map((name) => start(`spec-${name}`, ["dask-worker", "tcp://spec:8786", "--name", `${name}`])),
   );
@@ -80,15 +80,31 @@ retired |= call("retire_workers", names=[1], close_workers=True)
 while left() != [0]:
     time.sleep(0.1)
 found = call("get_metadata", keys=["cluster-manager-info"], default={})
-print(json.dumps([wanted, len(closable), type(closable[0]).__name__, len(retired), found["name"], len(client.get_worker_logs())]))
-# The scheduler ends under a client that stays.
-while client.status == "running":
-    time.sleep(0.1)`;
+print(json.dumps([wanted, len(closable), type(closable[0]).__name__, len(retired), found["name"], len(client.get_worker_logs())]))`;
   try {
     expect(await pythonJson(client, script)).toEqual([expect.any(Number), 1, "int", 2, "x", 1]);
-    expect(await exitCode(hub)).toBe(0);
   } finally {
     await Promise.all([hub, ...workers].map((container) => container.stop({ timeout: 1000 })));
+  }
+});
+
+test("the idle timeout ends a scheduler under a client that stays", async () => {
+  // The client waits for the scheduler, whose time runs from its start.
+  const script = `
+import json, os, time
+from distributed import Client
+client = Client("idle:8786", timeout=90)
+while client.status == "running":
+    time.sleep(0.1)
+print(json.dumps("it ended"), flush=True)
+os._exit(0)`;
+  const told = pythonJson(client, script);
+  const hub = await start("idle", ["dask-scheduler", "--idle-timeout", "10 seconds"]);
+  try {
+    expect(await told).toBe("it ended");
+    expect(await exitCode(hub)).toBe(0);
+  } finally {
+    await hub.stop({ timeout: 1000 });
   }
 });
 

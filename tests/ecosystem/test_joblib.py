@@ -60,4 +60,6 @@ def test_search_and_forest_of_scikit_learn(client):
     with joblib.parallel_config("dask"):
         found = fit_and_score()
     with joblib.parallel_config("sequential"):
-        np.testing.assert_allclose(found, fit_and_score())
+        expected = fit_and_score()
+    for got, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, wanted)
