@@ -24,6 +24,13 @@ OUTPUT = Path(__file__).resolve().parent.parent / "demo-output"
 ANALYSES = ["warming", "flights", "digits"]
 
 
+TINY = 1000
+
+
+def square(x: int) -> int:
+    return x * x
+
+
 def run(name: str, client: Client) -> bool:
     """One analysis: on the cluster, without it, compared, shown. True where both agree."""
     try:
@@ -54,6 +61,9 @@ def main(address: str) -> int:
     with Client(address, timeout=60) as client:
         threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
         print(f"connected to {client.scheduler.address}: {threads} threads, {time.perf_counter() - start:.1f} s")
+        start = time.perf_counter()
+        assert sum(client.gather(client.map(square, range(TINY)))) == sum(map(square, range(TINY)))
+        print(f"{TINY:,} tiny tasks: {time.perf_counter() - start:.2f} s", flush=True)
         good = [run(name, client) for name in ANALYSES]
     print(f"\n{sum(good)} of {len(good)} analyses agree. Plots are in {OUTPUT.name}/")
     return 0 if all(good) else 1

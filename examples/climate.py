@@ -29,7 +29,7 @@ def make_month(start: pd.Timestamp) -> xr.Dataset:
     """Hours of one month, with a season, a day and a gradient from pole to pole."""
     hours = pd.date_range(start, start + pd.offsets.MonthBegin(1), freq="6h", inclusive="left")
     lat, lon = np.linspace(90, -90, 19), np.arange(0, 360, 15.0)
-    season = 10 * np.cos(2 * np.pi * (hours.dayofyear - 200) / 365)
+    season = 10 * np.cos(2 * np.pi * (hours.day_of_year - 200) / 365)
     day = 5 * np.cos(2 * np.pi * (hours.hour - 14) / 24)
     base = KELVIN + 30 - 0.6 * np.abs(lat)
     values = base[None, :, None] + (season + day).to_numpy()[:, None, None] + np.zeros(len(lon))
@@ -46,7 +46,9 @@ if os.environ.get("MAKE_DATA"):
         s3.mkdir(bucket)
     for month in MONTHS:
         with s3.open(f"{data}/{month:%Y/%m}/{NAME}.nc", "wb") as file:
-            file.write(bytes(make_month(month).to_netcdf(engine="h5netcdf")))
+            # With a client, xarray locks what it writes on the scheduler, and cannot for a file in memory that has no name.
+            with dask.config.set(scheduler="synchronous"):
+                file.write(bytes(make_month(month).to_netcdf(engine="h5netcdf")))
 
 # %% [markdown]
 # ## Many files as one array

@@ -81,7 +81,8 @@ class Cloud:
             ]["SubnetId"]
             for number, zone in enumerate("aab")
         ]
-        gateway = ec2.create_nat_gateway(SubnetId=public)["NatGateway"]["NatGatewayId"]
+        address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+        gateway = ec2.create_nat_gateway(SubnetId=public, AllocationId=address)["NatGateway"]["NatGatewayId"]
         table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
         ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=gateway)
         for subnet in private:

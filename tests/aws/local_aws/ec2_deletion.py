@@ -27,7 +27,9 @@ def delete_address(self, account_id, region_name):
 
 
 def nat_allocations(backend: Any) -> set[str]:
-    return {address["allocationId"] for gateway in backend.nat_gateways.values() for address in gateway.address_set}
+    addresses = [address for gateway in backend.nat_gateways.values() for address in gateway.address_set]
+    # Private gateways have none.
+    return {address["allocationId"] for address in addresses if "allocationId" in address}
 
 
 def delete_nat_gateway(self, account_id, region_name):
