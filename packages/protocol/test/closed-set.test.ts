@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ClosedSet, decode, encode, type Message, type Value } from "../src/index.ts";
+import { ClosedMap, ClosedSet, decode, encode, type Message, type Value } from "../src/index.ts";
 
 const names = Array.from({ length: 5000 }, (_, i): Value => (i % 3 === 0 ? [`x-${i}`, i] : `key-${i}`));
 const sent = (fields: Message): Message => (decode(encode([fields])) as Message[])[0]!;
@@ -22,6 +22,19 @@ describe("a large set of keys", () => {
       expect(b.next().value).toEqual(name);
     }
     expect(a.next().done).toBe(true);
+  });
+
+  it("has its ranks beside it in a map, closed too", () => {
+    const ranks = new Map(names.map((name, i) => [name, i]));
+    const message = sent({ op: "update-graph", internal_priority: ranks, after: 1 });
+    const closed = message["internal_priority"] as ClosedMap;
+    expect(closed).toBeInstanceOf(ClosedMap);
+    expect(closed.size).toBe(5000);
+    expect([...closed]).toEqual([...ranks]);
+    expect(message["after"]).toBe(1);
+    expect(encode([message])).toEqual(encode([{ op: "update-graph", internal_priority: ranks, after: 1 }]));
+    const few = new Map([["x", 1]]);
+    expect(sent({ op: "update-graph", internal_priority: few })["internal_priority"]).toEqual(few);
   });
 
   it("is sent on as a set", () => {

@@ -6,7 +6,7 @@
 import { ProtocolError } from "../errors.ts";
 import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
 import { readText } from "./text.ts";
-import { ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
+import { ClosedMap, ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
 
 /** Resolves `{"__Serialized__": n}` and `{"__Pickled__": n}` to the sub-message at frame n. */
 export interface SubMessages {
@@ -57,7 +57,7 @@ const SET = Buffer.from("__Set__");
 const AS_LIST = Buffer.from("as-list");
 
 /** Sets of so many elements stay closed where the receiver expects that: `keys` of `update-graph`. */
-const CLOSED_SET_SIZE = 4096;
+const CLOSED_SIZE = 4096;
 
 /** Memory of containers in V8, by measurement. */
 const ARRAY_BYTES = 64;
@@ -372,7 +372,10 @@ class Decoder {
         }
         return map;
       }
-      out[key] = key === "keys" && out["op"] === "update-graph" ? this.#largeSet(depth + 1) : this.#value(2, depth + 1);
+      if (out["op"] !== "update-graph") out[key] = this.#value(2, depth + 1);
+      else if (key === "keys") out[key] = this.#largeSet(depth + 1);
+      else if (key === "internal_priority") out[key] = this.#largeMap(depth + 1);
+      else out[key] = this.#value(2, depth + 1);
     }
     if (length > 0 && length <= 4) {
       for (const key in out) {
@@ -393,18 +396,31 @@ class Decoder {
       if (this.#matches(SET) && this.#u8() === 0xc3 && this.#matches(AS_LIST)) {
         const tag = this.#u8();
         const size = tag === 0xdc ? this.#u16() : tag === 0xdd ? this.#u32() : 0;
-        if (size >= CLOSED_SET_SIZE) {
-          this.#checkSize(size, depth + 1);
-          const from = this.#at;
-          this.#pass(size);
-          const bytes = this.#bytes.subarray(from, this.#at);
-          const maxDepth = this.#maxDepth - depth - 2;
-          return new ClosedSet(size, () => new Decoder().elements(bytes, size, maxDepth));
-        }
+        if (size >= CLOSED_SIZE) return new ClosedSet(size, this.#closed(size, depth + 1));
       }
       this.#at = start;
     }
     return this.#value(2, depth);
+  }
+
+  /** The same for a map. */
+  #largeMap(depth: number): Value {
+    const start = this.#at;
+    const tag = this.#u8();
+    const size = tag === 0xde ? this.#u16() : tag === 0xdf ? this.#u32() : 0;
+    if (size >= CLOSED_SIZE) return new ClosedMap(size, this.#closed(2 * size, depth));
+    this.#at = start;
+    return this.#value(2, depth);
+  }
+
+  /** Passes over so many values, which can be had later. */
+  #closed(count: number, depth: number): () => Iterator<Value> {
+    this.#checkSize(count, depth);
+    const from = this.#at;
+    this.#pass(count);
+    const bytes = this.#bytes.subarray(from, this.#at);
+    const maxDepth = this.#maxDepth - depth - 1;
+    return () => new Decoder().elements(bytes, count, maxDepth);
   }
 
   /** Values that stand one after the other; this decoder serves nothing else meanwhile. */

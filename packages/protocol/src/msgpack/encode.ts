@@ -1,5 +1,5 @@
 /** Values → msgpack (wire-protocol.md §4): smallest integers, float64 always, Python's sentinel maps. */
-import { ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
+import { ClosedMap, ClosedSet, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "./value.ts";
 
 /** Gives a sub-message its frames in the message that is being written; returns the index of its header frame. */
 export type PlaceSubMessage = (sub: Serialized | Pickled) => number;
@@ -95,6 +95,12 @@ class Encoder {
       this.#length(value.size, 0x80, 16, 0xde);
       if (value.size === 0) return;
       for (const [key, item] of value as ReadonlyMap<Value, Value>) {
+        this.#value(key);
+        this.#value(item);
+      }
+    } else if (value instanceof ClosedMap) {
+      this.#length(value.size, 0x80, 16, 0xde);
+      for (const [key, item] of value) {
         this.#value(key);
         this.#value(item);
       }

@@ -31,6 +31,7 @@ export type Value =
   | Set<Value>
   | ReadonlySet<Value>
   | ClosedSet
+  | ClosedMap
   | PyEnum
   | Serialized
   | Pickled
@@ -81,6 +82,22 @@ export class ClosedSet {
   /** @throws {ProtocolError} in the middle, where an element cannot be decoded. */
   [Symbol.iterator](): Iterator<Value> {
     return this.#elements();
+  }
+}
+
+/** The same for a map: `internal_priority` of a large graph. */
+export class ClosedMap {
+  readonly size: number;
+  readonly #flat: () => Iterator<Value>;
+  /** @param flat gives key, value, key, value, …. */
+  constructor(size: number, flat: () => Iterator<Value>) {
+    this.size = size;
+    this.#flat = flat;
+  }
+  /** @throws {ProtocolError} in the middle, where an element cannot be decoded. */
+  *[Symbol.iterator](): Iterator<[key: Value, value: Value]> {
+    const flat = this.#flat();
+    for (let left = this.size; left > 0; left--) yield [flat.next().value as Value, flat.next().value as Value];
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import type { Key } from "../key.ts";
 import { isKey } from "../key.ts";
-import { Float, type Message, Pickled, PyEnum, Serialized, type Value } from "../msgpack/value.ts";
+import { ClosedMap, Float, type Message, Pickled, PyEnum, Serialized, type Value } from "../msgpack/value.ts";
 
 /** What handlers see of each kind. */
 export interface Kinds {
@@ -145,7 +145,7 @@ const CHECKS: Readonly<Record<KindName, (value: Value) => boolean>> = {
   keys: isList,
   strs: isList,
   list: isList,
-  map: (value) => value instanceof Map,
+  map: (value) => value instanceof Map || value instanceof ClosedMap,
   bytes: (value) => value instanceof Uint8Array,
   serialized: anything,
   pickled: anything,

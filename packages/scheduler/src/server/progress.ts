@@ -44,12 +44,14 @@ export class Progress {
     const all = dependentTasks(wanted, this.#complete);
     for (const ts of wanted) all.add(ts);
     const groups = await this.#groupsOf([...all]);
+    // What is behind a finished task is not computed again, whether its data is still somewhere or not.
+    const open = dependentTasks(wanted, false);
     for (const [ts, name] of groups) {
       const id = keyId(name);
       const group = this.#groups.get(id) ?? { name, all: 0, remaining: 0 };
       this.#groups.set(id, group);
       // Erred tasks count as open, so that the bar does not show them as done.
-      const done = ts.whoHas.size > 0 && ts.code !== State.erred;
+      const done = !open.has(ts) && ts.code !== State.erred;
       group.all++;
       if (!done) {
         group.remaining++;

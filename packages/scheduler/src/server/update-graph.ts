@@ -1,5 +1,6 @@
 /** The stream op `update-graph`: closed bytes in, tasks in the core (Scheduler.update_graph, update-graph.md §3). */
 import {
+  ClosedMap,
   ClosedSet,
   isKey,
   type Key,
@@ -47,11 +48,27 @@ export function onUpdateGraph(ctx: SchedulerContext, client: string, message: Me
   const exprSer = message["expr_ser"];
   if (!(exprSer instanceof Serialized)) throw new ProtocolError("update-graph without expr_ser");
   const wanted = message["keys"];
-  if (!(wanted instanceof ClosedSet)) return open(ctx, client, message, exprSer, keysField(message, "keys"), start);
-  return inSlices(readKeys(wanted)).then((keys) => open(ctx, client, message, exprSer, keys, start));
+  const priority = message["internal_priority"];
+  if (!(wanted instanceof ClosedSet || priority instanceof ClosedMap)) {
+    return open(ctx, client, message, exprSer, keysField(message, "keys"), start);
+  }
+  return inSlices(readLarge(message)).then(({ keys, open: opened }) => open(ctx, client, opened, exprSer, keys, start));
 }
 
-/** Decodes very many keys, with pauses. */
+/** Decodes what is closed for its size, with pauses. */
+function* readLarge(message: Message): Generator<undefined, { readonly keys: readonly Key[]; readonly open: Message }> {
+  const wanted = message["keys"];
+  const keys = wanted instanceof ClosedSet ? yield* readKeys(wanted) : keysField(message, "keys");
+  const priority = message["internal_priority"];
+  if (!(priority instanceof ClosedMap)) return { keys, open: message };
+  const ranks = new Map<Value, Value>();
+  for (const [key, rank] of priority) {
+    ranks.set(key, rank);
+    if (ranks.size % 256 === 0) yield;
+  }
+  return { keys, open: { ...message, internal_priority: ranks } };
+}
+
 function* readKeys(wanted: ClosedSet): Generator<undefined, readonly Key[]> {
   const keys: Key[] = [];
   for (const key of wanted) {

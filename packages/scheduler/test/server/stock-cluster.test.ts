@@ -70,10 +70,19 @@ describe("tasks", () => {
       multi._draw_bar = multi._draw_stop = lambda **kw: None
       c.sync(multi.listen)
       report(multi={k: multi._last_response[k] for k in ("all", "remaining", "status")})
+      # What it was made from is released by now, and will not be computed again.
+      from dask import delayed
+      from distributed import futures_of
+      chain = delayed(inc)(delayed(inc)(1)).persist()
+      wait(chain)
+      with contextlib.redirect_stdout(io.StringIO()):
+          bar = TextProgressBar(futures_of(chain), interval="20ms")
+      report(finished={k: bar._last_response[k] for k in ("all", "remaining", "status")})
     `);
     expect(facts).toEqual({
       last: { all: 6, remaining: 0, status: "finished" },
       multi: { all: { m: 1 }, remaining: { m: 0 }, status: "finished" },
+      finished: { all: 2, remaining: 0, status: "finished" },
     });
   });
 });
