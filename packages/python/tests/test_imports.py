@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import dask_ts
 import pytest
 
 PROGRAM = """
@@ -51,7 +54,8 @@ print("waited" if waited else "did not wait")
 
 def run(how):
     command = [sys.executable, "-c", PROGRAM, how]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    env = {**os.environ, "PYTHONPATH": str(Path(dask_ts.__file__).parent.parent)}
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=env).stdout.splitlines()
 
 
 @pytest.mark.parametrize(
