@@ -45,10 +45,9 @@ if os.environ.get("MAKE_DATA"):
     if not s3.exists(bucket):
         s3.mkdir(bucket)
     for month in MONTHS:
-        with s3.open(f"{data}/{month:%Y/%m}/{NAME}.nc", "wb") as file:
-            # With a client, xarray locks what it writes on the scheduler, and cannot for a file in memory that has no name.
-            with dask.config.set(scheduler="synchronous"):
-                file.write(bytes(make_month(month).to_netcdf(engine="h5netcdf")))
+        # With a client, xarray takes a lock of the cluster to write, by the name of the file; one in memory has none.
+        with s3.open(f"{data}/{month:%Y/%m}/{NAME}.nc", "wb") as file, dask.config.set(scheduler="synchronous"):
+            file.write(bytes(make_month(month).to_netcdf(engine="h5netcdf")))
 
 # %% [markdown]
 # ## Many files as one array

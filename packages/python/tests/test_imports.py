@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dask_ts
 import pytest
+
+import dask_ts
 
 PROGRAM = """
 import sys, threading

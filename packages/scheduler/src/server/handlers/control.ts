@@ -1,5 +1,5 @@
 /** RPC ops that act on workers, and the end of the scheduler itself (wire-protocol.md §14.4). */
-import { type Message, pickled, type RpcHandlers, type Value } from "@dask-ts/protocol";
+import { isKey, keyId, type Message, pickled, pythonRepr, type RpcHandlers, type Value } from "@dask-ts/protocol";
 import type { WorkerState } from "../../core/worker-state.ts";
 import { broadcast, onErrorOf } from "../broadcast.ts";
 import type { SchedulerContext } from "../context.ts";
@@ -54,7 +54,7 @@ export function controlHandlers(ctx: SchedulerContext, lock: ReplicaLock): RpcHa
 
     retire_workers: async (fields) => {
       const names = optionalList(fields, "names");
-      const workers = await addresses(ctx, optionalList(fields, "workers"));
+      const workers = optionalList(fields, "workers");
       if (names !== null && workers !== null) {
         throw pythonError("TypeError", "names and workers are mutually exclusive");
       }
@@ -110,7 +110,7 @@ async function chosen(
   ctx: SchedulerContext,
   fields: Message,
   names: readonly Value[] | null,
-  workers: readonly string[] | null,
+  workers: readonly Value[] | null,
   stimulusId: string,
 ): Promise<WorkerState[]> {
   const all = [...ctx.core.state.workers.values()];
@@ -121,9 +121,10 @@ async function chosen(
     return all.filter((ws) => wanted.has(String(ws.name)));
   }
   if (workers !== null) {
-    const list = workers.map((worker) => `'${worker}'`).join(", ");
-    ctx.log.info(`Retire worker addresses (stimulus_id='${stimulusId}') [${list}]`);
-    const wanted = new Set(workers);
+    ctx.log.info(`Retire worker addresses (stimulus_id='${stimulusId}') [${workers.map(pythonRepr).join(", ")}]`);
+    // SpecCluster sends names here, also of workers that are gone by now: as in Dask, who is not here is left out.
+    const { aliases } = ctx.core.state;
+    const wanted = new Set(workers.map((worker) => (isKey(worker) && aliases.get(keyId(worker))) || worker));
     return all.filter((ws) => wanted.has(ws.address));
   }
   return await toClose(ctx, fields);
