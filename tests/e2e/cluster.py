@@ -75,6 +75,16 @@ class Process:
         self.popen.wait()
 
 
+def is_whole(file: Path) -> bool:
+    """Whether the JSON is there; stock writes it in place, so half of it may be."""
+    try:
+        json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+
 class Cluster:
     """A scheduler and workers; a context manager that leaves no process behind."""
 
@@ -125,7 +135,7 @@ class Cluster:
         ]
         self.scheduler = Process("scheduler", [*command, *self.scheduler_flags], self.folder, self.env)
         self.processes.append(self.scheduler)
-        wait_until(lambda: file.exists() or not self.scheduler.running, "the scheduler file")
+        wait_until(lambda: is_whole(file) or not self.scheduler.running, "the scheduler file")
         assert self.scheduler.running, self.scheduler.text
         self.identity = json.loads(file.read_text())
         self.address = self.identity["address"]

@@ -447,8 +447,12 @@ export class SimScheduler {
       let busy = false;
       const ready = (): void => {
         if (--open > 0) return;
-        if (busy) world.after(BUSY_S, round, false);
-        else round();
+        if (!busy) round();
+        else {
+          // A busy worker has what it has: as in Dask it is asked until it answers.
+          rounds--;
+          world.after(BUSY_S, round, false);
+        }
       };
       for (const [address, wanted] of byWorker) {
         callWorker<PeerData>(
