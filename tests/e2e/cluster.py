@@ -84,7 +84,6 @@ def is_whole(file: Path) -> bool:
     return True
 
 
-
 class Cluster:
     """A scheduler and workers; a context manager that leaves no process behind."""
 

@@ -94,7 +94,7 @@ def test_all_workers_of_a_command_go_at_once(cluster, client):
 @pytest.mark.parametrize("scheduler", ["ours", "stock"])
 def test_a_lifetime_ends_the_worker(scheduler):
     with Cluster(scheduler=scheduler, workers=("ours",)) as cluster, cluster.client() as client:
-        flags = ["--lifetime", "2 s", "--lifetime-stagger", "100 ms"]
+        flags = ["--lifetime", "5 s", "--lifetime-stagger", "100 ms"]
         process, futures = start_second(cluster, client, *flags)
         assert process.popen.wait(20) == 0
         assert client.gather(futures) == [1, 2, 3, 4, 5]
@@ -105,7 +105,7 @@ def test_a_lifetime_ends_the_worker(scheduler):
 @pytest.mark.parametrize("scheduler", ["ours", "stock"])
 def test_a_lifetime_and_another(scheduler):
     with Cluster(scheduler=scheduler, workers=("ours",)) as cluster, cluster.client() as client:
-        process, futures = start_second(cluster, client, "--lifetime", "2 s", "--lifetime-restart")
+        process, futures = start_second(cluster, client, "--lifetime", "5 s", "--lifetime-restart")
         first = address_of(process)
         wait_until(lambda: process.text.count("Registered to:") >= 2, "a second life")
         assert client.gather(futures) == [1, 2, 3, 4, 5]
