@@ -32,6 +32,10 @@ warnings.filterwarnings("ignore", category=VersionMismatchWarning)
 ROOT = Path(__file__).resolve().parent.parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+WORKERS = {
+    "stock": [sys.executable, "-m", "distributed.cli.dask_worker"],
+    "ours": [str(ROOT / "bin" / "dask-worker"), "--python", sys.executable],
+}
 SIZES = {
     "quick": ["merge-1000", "tree-8", "chains-100", "map-1000", "array-1000", "shuffle-16"],
     "full": [

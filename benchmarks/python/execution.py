@@ -22,11 +22,6 @@ from dask._task_spec import Task
 
 import bench
 
-COMMANDS = {
-    "stock": [sys.executable, "-m", "distributed.cli.dask_worker"],
-    "ours": [str(bench.ROOT / "bin" / "dask-worker"), "--python", sys.executable],
-}
-
 
 def measure(kind: str, args: argparse.Namespace, folder: str) -> None:
     task = Path(folder) / "task.pickle"
@@ -37,7 +32,10 @@ def measure(kind: str, args: argparse.Namespace, folder: str) -> None:
         address = scheduler.stdout.readline().decode().strip()
         options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", folder]
         with subprocess.Popen(
-            [*COMMANDS[kind], address, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*bench.WORKERS[kind], address, *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as worker:
             try:
                 assert worker.stderr is not None

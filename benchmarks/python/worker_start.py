@@ -20,11 +20,6 @@ from distributed import Client
 
 import bench
 
-COMMANDS = {
-    "stock": [sys.executable, "-m", "distributed.cli.dask_worker"],
-    "ours": [str(bench.ROOT / "bin" / "dask-worker"), "--python", sys.executable],
-}
-
 
 def tree_memory(pid: int) -> tuple[float, int]:
     """PSS of a process and all below it in MB, and how many they are."""
@@ -34,7 +29,14 @@ def tree_memory(pid: int) -> tuple[float, int]:
 
 
 def measure(kind: str, client: Client, args: argparse.Namespace, folder: str) -> tuple[float, float, int]:
-    command = [*COMMANDS[kind], client.scheduler.address, "--nworkers", str(args.nworkers), "--nthreads", "1"]
+    command = [
+        *bench.WORKERS[kind],
+        client.scheduler.address,
+        "--nworkers",
+        str(args.nworkers),
+        "--nthreads",
+        "1",
+    ]
     start = time.perf_counter()
     with subprocess.Popen(
         [*command, "--local-directory", folder, "--no-dashboard"],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cluster import Cluster
+from failure_report import pytest_runtest_makereport as pytest_runtest_makereport
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +17,3 @@ def cluster():
 def client(cluster):
     with cluster.client() as client:
         yield client
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """A failed test shows the logs of its cluster's processes."""
-    outcome = yield
-    report = outcome.get_result()
-    cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.when == "call" and report.failed and cluster is not None:
-        report.sections.append(("cluster", cluster.logs()))

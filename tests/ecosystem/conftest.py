@@ -7,6 +7,7 @@ import os
 import pytest
 
 from cluster import Cluster
+from failure_report import pytest_runtest_makereport as pytest_runtest_makereport
 
 SCHEDULER = os.environ.get("DASK_TS_ECOSYSTEM_SCHEDULER", "ours")
 WORKER = os.environ.get("DASK_TS_ECOSYSTEM_WORKER", "ours")
@@ -24,13 +25,3 @@ def cluster():
 def client(cluster):
     with cluster.client() as client:
         yield client
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """A failed test shows the logs of its cluster's processes."""
-    outcome = yield
-    report = outcome.get_result()
-    cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.when == "call" and report.failed and isinstance(cluster, Cluster):
-        report.sections.append(("cluster", cluster.logs()))

@@ -1,10 +1,10 @@
-import type { Value } from "@dask-ts/protocol";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ActiveMemoryManager } from "../../../src/core/amm/active-memory-manager.ts";
 import type { Suggestions } from "../../../src/core/amm/suggestions.ts";
 import type { TaskState } from "../../../src/core/task-state.ts";
 import type { WorkerState } from "../../../src/core/worker-state.ts";
-import { graphOf, type GraphSpec, TestCore } from "../builders.ts";
+import { type GraphSpec, TestCore } from "../builders.ts";
+import { holdOn, submitTasksOn } from "./replicas.ts";
 
 let test: TestCore;
 let manager: ActiveMemoryManager;
@@ -25,23 +25,9 @@ function only(...names: string[]): (ws: WorkerState) => boolean {
   return (ws) => names.includes(String(ws.name));
 }
 
-/** Wanted tasks, each on the worker of that name. */
-function submitOn(spec: GraphSpec, places: Record<string, string>): void {
-  const annotations = Object.fromEntries(
-    Object.entries(places).map(([key, name]) => [key, new Map<Value, Value>([["workers", [`tcp://${name}:1`]]])]),
-  );
-  test.submitGraph(graphOf(spec, { annotations }), Object.keys(places));
-}
-
-/** A result with replicas on these workers. */
-function data(key: string, holders: readonly string[], nbytes = 10): TaskState {
-  const [first, ...others] = holders;
-  submitOn({ [key]: [] }, { [key]: String(first) });
-  test.finish(String(first), key, { nbytes });
-  for (const name of others) test.fromWorker(name, { op: "add-keys", keys: [key] });
-  for (const name of holders) test.takeWorker(name);
-  return test.task(key);
-}
+const submitOn = (spec: GraphSpec, places: Record<string, string>): void => submitTasksOn(test, spec, places);
+const data = (key: string, holders: readonly string[], nbytes?: number): TaskState =>
+  holdOn(test, key, holders, nbytes);
 
 /** A run without policies, so far. */
 function begin(): void {
