@@ -115,7 +115,9 @@ class GraphUpdate {
     this.recommendErred();
     drain(ctx);
     yield* this.startWanted();
-    for (const ts of known) reportTask(ctx, ts, this.request.client);
+    // Dask tells the submitting client too where it does not want the task: a future whose own graph could not be opened
+    // would then seem finished, and nobody would say when the data is lost.
+    for (const ts of known) reportTask(ctx, ts, null);
     const touched = this.pinned.length;
     yield* this.unpin();
     queueSlotsMaybeOpened(ctx);

@@ -274,6 +274,23 @@ describe("a client that leaves while its graph is taken in", () => {
   });
 });
 
+describe("a client whose graph could not be opened", () => {
+  it("is not told of the data that its keys have in somebody else's graph", () => {
+    const test = cluster();
+    test.addClient("other");
+    test.submit({ x: [] }, ["x"], { client: "other" });
+    test.finish("a", "x");
+    test.core.graphFailed("c", ["x"], { exception: "no module", traceback: null, message: "no module" }, test.now);
+    test.collect();
+    expect(test.toClient("c")).toEqual(["task-erred x"]);
+    test.toClient("other");
+    // Were it told, nobody would say when the data is lost: it does not count as wanting the key.
+    test.submit({ x: [], y: ["x"] }, ["y"], {});
+    expect(test.toClient("c")).toEqual([]);
+    expect(test.toClient("other")).toEqual(["key-in-memory x"]);
+  });
+});
+
 describe("a restart while a graph is taken in", () => {
   it("ends the graph, and the state is valid in between", () => {
     const test = cluster(["a"], { tasksPerYield: 1, workerSaturation: 1 });
