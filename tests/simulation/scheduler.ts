@@ -141,10 +141,14 @@ export class SimScheduler {
 
   acceptWorker(end: End): void {
     let stream: WorkerStream | undefined;
+    // What it still sends, a goodbye perhaps, is nobody's.
+    let refused = false;
     end.listen(
       (batch) => {
+        if (refused) return;
         const registered = stream !== undefined;
         if (!registered) stream = this.#register(end, batch[0] as Message);
+        refused = stream === undefined;
         if (stream !== undefined) this.#onWorkerBatch(stream, registered ? batch : batch.slice(1));
       },
       () => {
