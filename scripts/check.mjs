@@ -54,13 +54,25 @@ check("python-types", join(ROOT, ".venv", "bin", "mypy"), [
   "packages/python/dask_ts",
 ]);
 
-for (const [name, folder] of [
+// Three at a time, a file each: most of what an end-to-end test does is to wait for processes to start.
+const IN_PARALLEL = ["-n", "3", "--dist", "loadfile"];
+for (const [name, folder, ...more] of [
   ["pytest", "packages/python/tests"],
-  ["e2e", "tests/e2e"],
+  ["e2e", "tests/e2e", ...IN_PARALLEL],
   ["chaos", "tests/chaos/test_hostile_tasks.py"],
 ]) {
   const report = join(reports, `${name}.xml`);
-  const args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", `--junitxml=${report}`, folder];
+  const args = [
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--timeout=300",
+    `--junitxml=${report}`,
+    folder,
+    ...more,
+  ];
   if (run(name, PYTHON, args) !== undefined) countPytest(readReport(report));
 }
 

@@ -15,7 +15,8 @@ from cluster import Cluster, wait_until
 
 @pytest.fixture
 def cluster():
-    with Cluster(workers=("ours",)) as cluster:
+    # what only one worker shall hold is not to be stolen before
+    with Cluster(workers=("ours",), env={"DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False"}) as cluster:
         yield cluster
 
 

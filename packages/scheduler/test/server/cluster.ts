@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { loadConfig, type LogRecord } from "@dask-ts/protocol";
+import { ForkedScripts } from "../../../protocol/test/support/forked-scripts.ts";
 import type { SchedulerOptions } from "../../src/server/options.ts";
 import { Scheduler } from "../../src/server/scheduler.ts";
 
@@ -16,6 +17,7 @@ export class TestCluster {
   readonly scheduler: Scheduler;
   readonly records: LogRecord[];
   readonly #children: Set<ChildProcess> = new Set();
+  #scripts: ForkedScripts | undefined;
 
   private constructor(scheduler: Scheduler, records: LogRecord[]) {
     this.scheduler = scheduler;
@@ -45,6 +47,8 @@ export class TestCluster {
   /** Starts a stock worker without a nanny; resolves when it runs. */
   async worker(...args: readonly string[]): Promise<ChildProcess> {
     const before = this.scheduler.core.state.running.size;
+    // A client comes next: it starts as the worker does.
+    this.#scripts ??= new ForkedScripts(ENV);
     const child = this.#python([
       "-m",
       "distributed.cli.dask_worker",
@@ -75,22 +79,15 @@ export class TestCluster {
    */
   async client(script: string): Promise<Record<string, unknown>> {
     const text = `${PRELUDE.replace("ADDRESS", this.scheduler.address)}${indent(dedent(script))}\nprint(json.dumps(facts))\n`;
-    const child = this.#python(["-c", text]);
-    let stdout = "";
-    let stderr = "";
-    child.stdout?.on("data", (chunk: Buffer) => {
-      stdout += chunk.toString();
-    });
-    child.stderr?.on("data", (chunk: Buffer) => {
-      stderr += chunk.toString();
-    });
-    const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
-    if (code !== 0) throw new Error(`the client ended with ${code}:\n${stderr}`);
-    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "null") as Record<string, unknown>;
+    this.#scripts ??= new ForkedScripts(ENV);
+    const { code, out, err } = await this.#scripts.run(text);
+    if (code !== 0) throw new Error(`the client ended with ${code}:\n${err}`);
+    return JSON.parse(out.trim().split("\n").at(-1) ?? "null") as Record<string, unknown>;
   }
 
   async stop(): Promise<void> {
     await this.scheduler.close("test-over");
+    await this.#scripts?.stop();
     await Promise.all(
       [...this.#children].map(async (child) => {
         if (child.exitCode !== null || child.signalCode !== null) return;

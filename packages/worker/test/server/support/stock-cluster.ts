@@ -1,9 +1,10 @@
-/** A stock scheduler, stock workers, and scripts with a stock client, each a process of its own. */
+/** A stock scheduler, stock workers, and scripts with a stock client, each in a process of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ForkedScripts } from "../../../../protocol/test/support/forked-scripts.ts";
 
 const ROOT = fileURLToPath(new URL("../../../../../", import.meta.url));
 export const PYTHON: string = process.env["DASK_TS_PYTHON"] ?? join(ROOT, ".venv/bin/python");
@@ -12,6 +13,7 @@ const START_TIMEOUT_MS = 120_000;
 
 export class StockCluster {
   readonly #children: ChildProcess[] = [];
+  readonly #scripts: ForkedScripts = new ForkedScripts();
   readonly #scratch: string = mkdtempSync(join(tmpdir(), "dask-ts-test-"));
   address = "";
 
@@ -36,20 +38,14 @@ export class StockCluster {
 
   /** Runs a script with `c`, a client, and `emit`, whose argument it returns; the text after it fails the test. */
   async client<T = unknown>(script: string, args: readonly string[] = []): Promise<T> {
-    const child = spawn(PYTHON, ["-c", PRELUDE + script, this.address, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-    this.#children.push(child);
-    let out = "";
-    let errors = "";
-    child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-    child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
-    const code = await new Promise((done) => child.once("close", done));
+    const { code, out, err } = await this.#scripts.run(PRELUDE + script, [this.address, ...args]);
     const line = out.split("\n").find((text) => text.startsWith("EMIT "));
-    if (code !== 0 || line === undefined)
-      throw new Error(`the client script ended with ${String(code)}:\n${out}${errors}`);
+    if (code !== 0 || line === undefined) throw new Error(`the client script ended with ${code}:\n${out}${err}`);
     return JSON.parse(line.slice("EMIT ".length)) as T;
   }
 
   async stop(): Promise<void> {
+    await this.#scripts.stop();
     for (const child of this.#children.reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const gone = new Promise((done) => child.once("exit", done));
