@@ -58,6 +58,23 @@ describe("an actor", () => {
     expect(new Set(Object.values(test.states()))).toEqual(new Set(["processing"]));
   });
 
+  it("that was retried and lives again is left alone by a second retry", () => {
+    const test = cluster(["a", "b"]);
+    test.submit({ x: [] }, ["x"], { actors: true, annotations: { x: only("a") } });
+    test.finish("a", "x");
+    test.removeWorker("a");
+    test.addWorker("a");
+    test.takeWorker("a");
+    expect(test.core.retry(["x"], "c", test.now)).toEqual(["x"]);
+    test.collect();
+    test.finish("a", "x");
+    test.toClient();
+    expect(test.core.retry(["x"], "c", test.now)).toEqual([]);
+    test.collect();
+    expect(test.states()).toEqual({ x: "memory" });
+    expect(test.toClient()).toEqual([]);
+  });
+
   it("that is lost has what needs it taken back from other workers", () => {
     const test = cluster(["a", "b"]);
     submit(test, { x: [], y: ["x"] }, ["x", "y"], { actors: ["x"], annotations: { x: only("a"), y: only("b") } });

@@ -176,7 +176,8 @@ export function retry(ctx: Context, keys: readonly Key[], client: string | null,
   const seen = new Set<TaskState>();
   const roots: TaskState[] = [];
   for (let ts = stack.pop(); ts !== undefined; ts = stack.pop()) {
-    if (seen.has(ts)) continue;
+    // Who retries an actor twice means the one that was lost. In Dask the second retry breaks the state of the new one.
+    if (seen.has(ts) || (ts.actor && ts.code === State.memory)) continue;
     seen.add(ts);
     let root = true;
     for (const dts of ts.dependencies.items) {
