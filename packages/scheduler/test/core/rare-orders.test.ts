@@ -60,7 +60,7 @@ describe("an actor", () => {
 
   it("that was retried and lives again is left alone by a second retry", () => {
     const test = cluster(["a", "b"]);
-    test.submit({ x: [] }, ["x"], { actors: true, annotations: { x: only("a") } });
+    submit(test, { x: [] }, ["x"], { actors: ["x"], annotations: { x: only("a") } });
     test.finish("a", "x");
     test.removeWorker("a");
     test.addWorker("a");
