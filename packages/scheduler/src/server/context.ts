@@ -30,6 +30,8 @@ export interface SchedulerContext {
   /** The first address. */
   readonly address: string;
 
+  /** Where it listens, and how many have come. */
+  connections(): Connections;
   /** Seconds since the epoch. */
   now(): number;
   /**
@@ -55,6 +57,14 @@ export interface SchedulerContext {
   sleep(ms: number): Promise<void>;
   /** Starts closing the scheduler; returns at once. */
   requestClose(reason: string): void;
+}
+
+export interface Connections {
+  readonly listeners: readonly { readonly address: string; readonly contactAddress: string }[];
+  /** Comms of peers that are open. */
+  readonly incoming: number;
+  /** Those of them that are streams. */
+  readonly streams: number;
 }
 
 /** Plugins of workers and nannies: pickles that are kept and handed to each newcomer. */

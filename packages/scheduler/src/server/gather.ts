@@ -36,7 +36,7 @@ export async function gather(ctx: SchedulerContext, keys: readonly Key[], serial
     }
     const collected = await gatherFromWorkers(ctx, wanted, serializers, lostWorkers);
     for (const [key, value] of collected.data) data.set(key, value);
-    failed.push(...collected.failed);
+    for (const item of collected.failed) failed.push(item);
     missing = collected.missing;
   }
   ctx.logEvent(
@@ -75,11 +75,16 @@ async function gatherFromWorkers(
     const byWorker = new Map<string, Wanted[]>();
     const waiting: Wanted[] = [];
     for (const item of open) {
-      for (const address of item.holders) if (lostWorkers.has(address)) item.holders.delete(address);
+      if (lostWorkers.size > 0) {
+        for (const address of item.holders) if (lostWorkers.has(address)) item.holders.delete(address);
+      }
       const ready = [...item.holders].filter((address) => !busy.has(address));
       const chosen = ready[Math.floor(Math.random() * ready.length)];
-      if (chosen !== undefined) byWorker.set(chosen, [...(byWorker.get(chosen) ?? []), item]);
-      else if (item.holders.size > 0) waiting.push(item);
+      if (chosen !== undefined) {
+        const chosenItems = byWorker.get(chosen);
+        if (chosenItems === undefined) byWorker.set(chosen, [item]);
+        else chosenItems.push(item);
+      } else if (item.holders.size > 0) waiting.push(item);
       else missing.push(item);
     }
     if (byWorker.size === 0) {
@@ -102,16 +107,16 @@ async function gatherFromWorkers(
       } catch (error) {
         if (isConnectionError(error)) {
           lostWorkers.add(address);
-          open.push(...items);
+          for (const item of items) open.push(item);
         } else {
           ctx.log.error(`Unexpected error while collecting ${items.length} task(s) from ${address}`, error);
-          failed.push(...items);
+          for (const item of items) failed.push(item);
         }
         return;
       }
       if (reply["status"] === "busy") {
         busy.add(address);
-        open.push(...items);
+        for (const item of items) open.push(item);
         return;
       }
       const found = byKey(reply["data"]);

@@ -15,6 +15,20 @@ export interface RestartWorkersRequest {
   readonly stimulusId: string;
 }
 
+/** Scheduler.check_worker_ttl: workers that have not been heard of for too long are restarted. */
+export async function checkWorkerTtl(ctx: SchedulerContext): Promise<void> {
+  const late = ctx.apply((core, now) => core.checkWorkerTtl(now));
+  if (late.length === 0) return;
+  await restartWorkers(ctx, {
+    workers: late,
+    client: null,
+    timeout: 30,
+    waitForWorkers: false,
+    onError: "raise",
+    stimulusId: `check-worker-ttl-${ctx.now()}`,
+  });
+}
+
 /** New workers are looked for this often. */
 const POLL_MS = 200;
 

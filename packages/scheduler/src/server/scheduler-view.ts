@@ -29,21 +29,20 @@ export class SchedulerView {
 
   #answer(op: string, fields: Message): Message | Promise<Message> {
     const ctx = this.#ctx;
-    const { state } = ctx.core;
     switch (op) {
       case "view-value":
         return { value: valueOf(ctx, stringField(fields, "name")) };
       case "view-facts": {
         const kind = stringField(fields, "kind");
-        return { facts: listField(fields, "keys").map((key) => factsOf(state, kind, key)) };
+        return { facts: listField(fields, "keys").map((key) => this.#facts(kind, key)) };
       }
       case "view-field":
         return { value: fieldOf(ctx, stringField(fields, "kind"), fields["key"] ?? null, stringField(fields, "name")) };
       case "view-count":
-        return { count: countOf(state, stringField(fields, "what")) };
+        return { count: countOf(ctx, stringField(fields, "what")) };
       case "view-scan": {
         const page = this.#scans.page(
-          state,
+          ctx,
           stringField(fields, "what"),
           fields["key"] ?? null,
           optionalNumber(fields, "cursor"),
@@ -59,6 +58,14 @@ export class SchedulerView {
     }
   }
 
+  #facts(kind: string, key: Value): Value {
+    const { streams, core } = this.#ctx;
+    // Of a stream it is only told whether there is one.
+    if (kind === "client_comm") return streams.clients.has(String(key)) ? NOTHING : null;
+    if (kind === "stream_comm") return streams.workers.has(String(key)) ? NOTHING : null;
+    return factsOf(core.state, kind, key);
+  }
+
   async #coerce(address: Value, resolve: boolean): Promise<Message> {
     return { value: resolve ? await this.#ctx.coerceAddress(address) : this.#ctx.coerceKnown(address) };
   }
@@ -67,3 +74,5 @@ export class SchedulerView {
     return { value: await callScheduler(this.#ctx, this.#handlers(), name, fields) };
   }
 }
+
+const NOTHING: Value = new Map<Value, Value>();

@@ -30,7 +30,7 @@ import { standardExtensions } from "../extensions/index.ts";
 import { GraphHostPool } from "../graph-host/graph-host-pool.ts";
 import type { PluginHost } from "../plugin-host/plugin-host.ts";
 import { type HttpServer, startHttp } from "../http/server.ts";
-import type { SchedulerContext, SchedulerExtension } from "./context.ts";
+import type { Connections, SchedulerContext, SchedulerExtension } from "./context.ts";
 import { contactHost, DEFAULT_PORT, startAddresses } from "./addresses.ts";
 import { importPreloads, makePluginHost, startPreloads } from "./beside.ts";
 import { EventBroker } from "./events.ts";
@@ -45,7 +45,7 @@ import { writeSchedulerFile } from "./scheduler-file.ts";
 import { PeerStreams } from "./streams.ts";
 import { Timers } from "./timers.ts";
 import { WorkerVersions } from "./versions.ts";
-import { restartWorkers } from "./restart-workers.ts";
+import { checkWorkerTtl } from "./restart-workers.ts";
 
 const DEFAULT_DASHBOARD_ADDRESS = ":8787";
 
@@ -131,6 +131,15 @@ export class Scheduler implements SchedulerContext {
   /** All contact addresses. */
   get addresses(): readonly string[] {
     return this.#listeners.map((listener) => listener.contactAddress);
+  }
+
+  connections(): Connections {
+    const streams = this.streams.clients.size + this.streams.workers.size;
+    return {
+      listeners: this.#listeners,
+      incoming: this.#comms.size,
+      streams,
+    };
   }
 
   /** Null where there is no HTTP server. */
@@ -304,20 +313,7 @@ export class Scheduler implements SchedulerContext {
     if (core.noWorkersTimeout !== null) {
       this.every(250, () => this.apply((api, now) => api.checkNoWorkers(now)));
     }
-    if (core.workerTtl !== null) this.every(core.workerTtl * 1000, () => this.#checkWorkerTtl());
-  }
-
-  async #checkWorkerTtl(): Promise<void> {
-    const late = this.apply((core, now) => core.checkWorkerTtl(now));
-    if (late.length === 0) return;
-    await restartWorkers(this, {
-      workers: late,
-      client: null,
-      timeout: 30,
-      waitForWorkers: false,
-      onError: "raise",
-      stimulusId: `check-worker-ttl-${this.now()}`,
-    });
+    if (core.workerTtl !== null) this.every(core.workerTtl * 1000, () => checkWorkerTtl(this));
   }
 
   async #startGraphHost(): Promise<GraphHostPool> {

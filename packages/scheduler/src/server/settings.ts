@@ -1,5 +1,5 @@
 /** What the scheduler reads from Dask's configuration (`distributed.*`), resolved once at start. */
-import type { Config } from "@dask-ts/protocol";
+import { type Config, ConfigError } from "@dask-ts/protocol";
 import { type CoreConfig, DEFAULT_CORE_CONFIG } from "../core/config.ts";
 import { makeException } from "./exceptions.ts";
 
@@ -54,6 +54,11 @@ export interface SettingsOverrides {
 /** @throws {ConfigError} where a value is not what its key needs. */
 export function readSettings(config: Config, overrides: SettingsOverrides = {}): SchedulerSettings {
   const scheduler = (key: string): string => `distributed.scheduler.${key}`;
+  if (config.get(scheduler("pickle"), true) === false) {
+    throw new ConfigError(
+      "distributed.scheduler.pickle: pickles can no longer be refused; please remove this configuration to start the scheduler",
+    );
+  }
   const terminate = config.get("distributed.worker.memory.terminate");
   const saturation = config.get(scheduler("worker-saturation"));
   const core: CoreConfig = {

@@ -7,6 +7,7 @@ import type { TaskState } from "../core/task-state.ts";
 import type { WorkerState } from "../core/worker-state.ts";
 import type { SchedulerContext } from "./context.ts";
 import { asMessage, flagField, keysField, optionalString, stringField } from "./fields.ts";
+import { STATE_METHODS, type ViewMethod } from "./view-methods.ts";
 
 /** Ops that make a connection their own; there is none here. */
 const NEED_COMM: ReadonlySet<string> = new Set([
@@ -24,15 +25,16 @@ export async function callScheduler(
   name: string,
   fields: Message,
 ): Promise<Value> {
-  const method = METHODS[name];
-  if (method !== undefined) return method(ctx, fields) ?? null;
+  const method = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
+  if (method !== undefined) return (await method(ctx, fields)) ?? null;
   const handler = NEED_COMM.has(name) || !Object.hasOwn(handlers, name) ? undefined : handlers[name];
   if (handler === undefined) throw new RangeError(`the scheduler has no method for '${name}' here`);
   const result = await handler(fields, { comm: NO_COMM, op: name, serializers: fields["serializers"] ?? null });
   return typeof result === "symbol" || result === undefined ? null : result;
 }
 
-const METHODS: Readonly<Record<string, (ctx: SchedulerContext, fields: Message) => Value | void>> = {
+const METHODS: Readonly<Record<string, ViewMethod>> = {
+  ...STATE_METHODS,
   "client-desires-keys": (ctx, fields) => {
     const client = stringField(fields, "client");
     ctx.apply((core, now) => core.clientDesiresKeys(keysField(fields, "keys"), client, now));

@@ -1,7 +1,9 @@
 /** Collections that code beside the scheduler walks through: a page of keys at a time, however long they are. */
 import type { Value } from "@dask-ts/protocol";
-import type { SchedulerState } from "../core/state.ts";
+import type { Transition } from "../core/transition-log.ts";
 import type { WorkerState } from "../core/worker-state.ts";
+import type { SchedulerContext } from "./context.ts";
+import { transitionRow } from "./transition-row.ts";
 
 /** Keys of one page. */
 const PAGE = 5_000;
@@ -24,8 +26,8 @@ export class Scans {
    *
    * @throws {RangeError} for an unknown collection, an unknown key, or a walk that was given up.
    */
-  page(state: SchedulerState, what: string, key: Value, cursor: number | null): Page {
-    const walk = cursor === null ? keysOf(state, what, key)[Symbol.iterator]() : this.#walks.get(cursor);
+  page(ctx: SchedulerContext, what: string, key: Value, cursor: number | null): Page {
+    const walk = cursor === null ? keysOf(ctx, what, key)[Symbol.iterator]() : this.#walks.get(cursor);
     if (walk === undefined) throw new RangeError(`too many walks through '${what}' at once: this one was given up`);
     const keys: Value[] = [];
     while (keys.length < PAGE) {
@@ -45,7 +47,7 @@ export class Scans {
 }
 
 /** @throws {RangeError} for an unknown collection. */
-export function countOf(state: SchedulerState, what: string): number {
+export function countOf({ core: { state }, streams }: SchedulerContext, what: string): number {
   switch (what) {
     case "workers":
       return state.workers.size;
@@ -57,12 +59,17 @@ export function countOf(state: SchedulerState, what: string): number {
       return state.taskGroups.size;
     case "task_prefixes":
       return state.taskPrefixes.size;
+    case "client_comms":
+      return streams.clients.size;
+    case "stream_comms":
+      return streams.workers.size;
     default:
       throw new RangeError(`the scheduler does not count '${what}'`);
   }
 }
 
-function keysOf(state: SchedulerState, what: string, key: Value): Iterable<Value> {
+function keysOf(ctx: SchedulerContext, what: string, key: Value): Iterable<Value> {
+  const { state, log } = ctx.core;
   switch (what) {
     case "workers":
       return addresses(state.workerOrder.list);
@@ -86,6 +93,12 @@ function keysOf(state: SchedulerState, what: string, key: Value): Iterable<Value
       return names(state.taskGroups.values());
     case "task_prefixes":
       return state.taskPrefixes.keys();
+    case "client_comms":
+      return ctx.streams.clients.keys();
+    case "stream_comms":
+      return ctx.streams.workers.keys();
+    case "transition_log":
+      return rows(log.entries());
   }
   const [kind, field] = what.split(".");
   if (kind === "worker") {
@@ -106,6 +119,10 @@ function keysOf(state: SchedulerState, what: string, key: Value): Iterable<Value
     return names((state.taskPrefixes.get(String(key)) ?? unknown("prefix", key)).groups);
   }
   throw new RangeError(`the scheduler has no collection '${what}'`);
+}
+
+function* rows(entries: readonly Transition[]): Generator<Value> {
+  for (const entry of entries) yield transitionRow(entry);
 }
 
 function* addresses(workers: Iterable<WorkerState>): Generator<Value> {

@@ -1,5 +1,5 @@
 /** Values of the scheduler itself, by the attribute names of stock's Scheduler, and large fields of single objects. */
-import { float, type Value } from "@dask-ts/protocol";
+import { EventLoopMeter, float, type Value } from "@dask-ts/protocol";
 import { totalOccupancy } from "../core/queries.ts";
 import type { TaskState } from "../core/task-state.ts";
 import { spansOf } from "../extensions/spans.ts";
@@ -16,8 +16,59 @@ export function valueOf(ctx: SchedulerContext, name: string): Value {
   switch (name) {
     case "address":
     case "contact_address":
-    case "listen_address":
       return ctx.address;
+    case "listen_address":
+      return ctx.connections().listeners[0]?.address ?? ctx.address;
+    case "listeners":
+      return ctx.connections().listeners.map((listener) => [listener.address, listener.contactAddress]);
+    case "incoming_comms_open":
+      return ctx.connections().incoming;
+    case "incoming_comms_active":
+      return ctx.connections().streams;
+    case "outgoing_comms_open":
+      return ctx.pool.open;
+    case "outgoing_comms_active":
+      return ctx.pool.active;
+    case "service_ports":
+      return ctx.identity(0).get("services") ?? new Map<Value, Value>();
+    case "blocked_handlers":
+      return [...ctx.settings.blockedHandlers];
+    case "op_counts":
+      return new Map([...ctx.measures.calls].map(([op, histogram]) => [op, histogram.count] as [Value, Value]));
+    case "tick-duration": {
+      const loop = EventLoopMeter.get();
+      return [float(loop.maxTickS), float(loop.tickCount * loop.intervalS), loop.tickCount];
+    }
+    case "generation":
+      return state.generation;
+    case "rootish_tg_threshold":
+      return config.rootishTaskgroup;
+    case "rootish_tg_dependencies_threshold":
+      return config.rootishTaskgroupDependencies;
+    case "MEMORY_RECENT_TO_OLD_TIME":
+      return float(config.memoryRecentToOldTime);
+    case "MEMORY_REBALANCE_MEASURE":
+      return ctx.settings.rebalance.measure;
+    case "MEMORY_REBALANCE_SENDER_MIN":
+      return float(ctx.settings.rebalance.senderMin);
+    case "MEMORY_REBALANCE_RECIPIENT_MAX":
+      return float(ctx.settings.rebalance.recipientMax);
+    case "MEMORY_REBALANCE_HALF_GAP":
+      return float(ctx.settings.rebalance.gap / 2);
+    case "_workers_added_total":
+      return state.workersAdded;
+    case "_workers_removed_total":
+      return state.workersRemoved;
+    case "_client_connections_added_total":
+      return state.clientsAdded;
+    case "_client_connections_removed_total":
+      return state.clientsRemoved;
+    case "_active_graph_updates":
+      return state.activeGraphUpdates;
+    case "_idle_transition_counter":
+      return state.idleTransitionCounter;
+    case "_no_workers_since":
+      return state.noWorkersSince === null ? null : float(state.noWorkersSince);
     case "addresses":
     case "services":
     case "id":

@@ -308,6 +308,19 @@ describe("a client whose graph could not be opened", () => {
   });
 });
 
+describe("a retry", () => {
+  it("computes nothing that nobody wants", () => {
+    const test = cluster();
+    test.submit({ x: [], y: ["x"] }, ["y"]);
+    test.finish("a", "x");
+    test.finish("a", "y");
+    expect(test.states()).toEqual({ x: "released", y: "memory" });
+    // Its client's own graph with x could not be opened.
+    expect(test.core.retry(["x"], "c", test.now)).toEqual([]);
+    expect(test.states()).toEqual({ x: "released", y: "memory" });
+  });
+});
+
 describe("a restart while a graph is taken in", () => {
   it("ends the graph, and the state is valid in between", () => {
     const test = cluster(["a"], { tasksPerYield: 1, workerSaturation: 1 });

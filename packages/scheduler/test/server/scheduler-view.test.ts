@@ -121,6 +121,51 @@ describe("calls", () => {
   });
 });
 
+describe("methods of the state", () => {
+  const call = (name: string, fields: Record<string, Value>): Promise<Message> =>
+    view.answer("scheduler-call", { name, fields: new Map<Value, Value>(Object.entries(fields)) });
+
+  it("say and do what stock's do", async () => {
+    test.addClient();
+    const a = test.addWorker("a", { resources: new Map([["GPU", 2]]) });
+    test.submit({ x: [] }, ["x"]);
+    expect(await call("is-rootish", { ts: "x" })).toEqual({ value: false });
+    expect(await call("decide-worker-non-rootish", { ts: "x" })).toEqual({ value: a.address });
+    expect(await call("validate-state", {})).toEqual({ value: null });
+    const before = test.task("x").runId;
+    expect(await call("reschedule", { key: "x", worker: null, stimulus_id: "test" })).toEqual({ value: null });
+    expect(test.task("x").runId).toBe(before + 1);
+    expect(await call("send-task-to-worker", { worker: a.address, ts: "x" })).toEqual({ value: null });
+    expect(test.task("x").runId).toBe(before + 2);
+    expect(test.core.state.resources.get("GPU")?.size).toBe(1);
+    expect(await call("remove-resources", { worker: a.address })).toEqual({ value: null });
+    expect(test.core.state.resources.size).toBe(0);
+    const finished = { key: "x", run_id: before + 2, nbytes: 5, typename: "int", startstops: [], type: null };
+    await call("task-finished", { ...finished, worker: a.address, stimulus_id: "test" });
+    expect(test.task("x").state).toBe("memory");
+    const { keys } = await view.answer("view-scan", { what: "transition_log" });
+    expect((keys as Value[][]).at(-1)?.slice(0, 3)).toEqual(["x", "processing", "memory"]);
+  });
+
+  it("name what they do not know", async () => {
+    for (const [name, fields] of [
+      ["is-rootish", { ts: "y" }],
+      ["remove-resources", { worker: "tcp://10.0.0.1:1" }],
+      ["client-heartbeat", { client: "nobody" }],
+    ] as const) {
+      const text = await fails("scheduler-call", { name, fields: new Map<Value, Value>(Object.entries(fields)) });
+      expect(text, name).toContain(Object.values(fields)[0]);
+    }
+  });
+
+  it("tell of a broken state what is wrong", async () => {
+    test.addClient();
+    test.submit({ x: [] }, ["x"]);
+    test.core.state.tasks.set("other", test.task("x"));
+    expect(await fails("scheduler-call", { name: "validate-state", fields: new Map() })).toContain("wrong id");
+  });
+});
+
 it("tells values of the scheduler", async () => {
   test.addWorker("a", { nthreads: 3 });
   expect(await view.answer("view-value", { name: "total_nthreads" })).toEqual({ value: 3 });

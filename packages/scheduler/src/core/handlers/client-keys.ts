@@ -176,8 +176,7 @@ export function retry(ctx: Context, keys: readonly Key[], client: string | null,
   const seen = new Set<TaskState>();
   const roots: TaskState[] = [];
   for (let ts = stack.pop(); ts !== undefined; ts = stack.pop()) {
-    // Who retries an actor twice means the one that was lost. In Dask the second retry breaks the state of the new one.
-    if (seen.has(ts) || (ts.actor && ts.code === State.memory)) continue;
+    if (seen.has(ts) || !canRetry(ts)) continue;
     seen.add(ts);
     let root = true;
     for (const dts of ts.dependencies.items) {
@@ -191,6 +190,16 @@ export function retry(ctx: Context, keys: readonly Key[], client: string | null,
   drain(ctx);
   queueSlotsMaybeOpened(ctx);
   return [...seen].map((ts) => ts.key);
+}
+
+/**
+ * Dask tries whatever it is asked to try. But who retries an actor twice means the one that was lost, not the new one,
+ * whose state would break; and a future whose graph could not be opened is not among those who want its key, so that
+ * somebody else's task would be computed for nobody.
+ */
+function canRetry(ts: TaskState): boolean {
+  if (ts.code === State.memory) return !ts.actor;
+  return ts.code !== State.released || ts.wanted;
 }
 
 /** Stream op `heartbeat-client`. */
