@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Deploys to an AWS on this machine (tests/aws): moto's server, and a runner that starts tasks as processes. Its Python
-// environment is .venv-aws/.
+// Deploys to an AWS on this machine (tests/aws): moto's server, and a runner that starts tasks as processes; and with the
+// deployers that users have (tests/deployers). Their Python environment is .venv-aws/.
 // Arguments: --report FILE for JUnit's XML; others are pytest's.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -34,9 +34,18 @@ function install() {
   writeFileSync(STAMP, digest);
 }
 
+/** OpenSSH's server, for SSHCluster: CI installs it; elsewhere its tests are skipped and say what to install. */
+function installSshd() {
+  if (process.env.CI !== "true" || process.getuid?.() !== 0 || existsSync("/usr/sbin/sshd")) return;
+  console.log("aws: installing openssh-server …");
+  run("sh", ["-c", "apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server >/dev/null"]);
+}
+
 install();
-const tests = positionals.length > 0 ? positionals : ["tests/aws"];
+installSshd();
+const tests = positionals.length > 0 ? positionals : ["tests/aws", "tests/deployers"];
 const report = values.report === undefined ? [] : [`--junitxml=${values.report}`];
-process.exit(
-  run(PYTHON, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", "--durations=5", ...report, ...tests]),
-);
+// Two at a time, each with an AWS of its own: they wait as often as they compute.
+const parallel = positionals.length > 0 ? [] : ["-n", "2", "--dist", "loadgroup"];
+const options = ["-q", "-p", "no:cacheprovider", "--timeout=300", "--durations=8", ...parallel];
+process.exit(run(PYTHON, ["-m", "pytest", ...options, ...report, ...tests]));

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Compares with stock Dask; prints a table. See benchmarks/README.md.
-//     npm run bench [-- schedulers|intake|execution|worker-start] [its options, --help among them]
+//     npm run bench [-- schedulers|intake|execution|worker-start|transfer|gather|gil] [its options, --help among them]
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,9 @@ const PROGRAMS = {
   intake: "intake.py",
   execution: "execution.py",
   "worker-start": "worker_start.py",
+  transfer: "transfer.py",
+  gather: "gather.py",
+  gil: "gil.py",
 };
 
 const [first = "", ...rest] = process.argv.slice(2);

@@ -1,6 +1,7 @@
 """How long heartbeats take while a large graph comes in and runs: stock's scheduler and ours, with zero workers.
 
     intake.py [--tasks 200000] [--shape map|dict] [--workers 8] [--threads 4] [--kinds stock,ours]
+              [--intake-only]
 
 A paused worker sends heartbeats every 5 ms (`src/heartbeat-probe.ts`). `intake`: from the submission until the
 scheduler knows every task; `run`: from there until all have run. Milliseconds of one heartbeat, there and back.
@@ -60,11 +61,11 @@ def measure(kind: str, args: argparse.Namespace, folder: str) -> None:
             while client.sync(client.scheduler.get_task_status, keys=[last])[last] is None:
                 time.sleep(0.02)
             intake = time.perf_counter() - start
-            first = window(probe)
-            wait(futures)
-            total = time.perf_counter() - start
-            second = window(probe)
-        for name, seconds, row in (("intake", intake, first), ("run", total - intake, second)):
+            rows = [("intake", intake, window(probe))]
+            if not args.intake_only:
+                wait(futures)
+                rows.append(("run", time.perf_counter() - start - intake, window(probe)))
+        for name, seconds, row in rows:
             figures = " | ".join(f"{row[column]:.1f}" for column in ("p50", "p99", "max"))
             print(
                 f"| {kind} | {args.shape}-{args.tasks} | {name} | {seconds:.1f} | {row['count']} | {figures} |",
@@ -79,6 +80,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--kinds", default="stock,ours")
+    parser.add_argument("--intake-only", action="store_true", help="end where the scheduler knows every task")
     args = parser.parse_args()
     print("| scheduler | graph | window | s | heartbeats | p50 ms | p99 ms | max ms |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)

@@ -1,8 +1,8 @@
 /**
  * How long a heartbeat takes while the scheduler is busy: one paused worker (it never gets a task) sends
  * `heartbeat_worker` on a connection of its own, the next one PERIOD ms after the last was sent, or at once when that
- * one took longer. A line on standard input ends a window: its latencies are printed as JSON, in milliseconds. A
- * heartbeat that waits holds up those that should have been sent meanwhile: each of these counts with what it would
+ * one took longer. A line on standard input ends a window, once the heartbeat under way is back: its latencies are printed
+ * as JSON, in milliseconds. A heartbeat that waits holds up those that should have been sent meanwhile: each of these counts with what it would
  * have waited.
  *
  *     node dist/heartbeat-probe.js tcp://127.0.0.1:8786 [PERIOD_MS]
@@ -26,13 +26,19 @@ stream.listen(() => undefined);
 stream.onClose(() => process.exit(0));
 
 let latencies: number[] = [];
+let asked = 0;
 createInterface({ input: process.stdin }).on("line", () => {
+  asked++;
+});
+
+function answer(): void {
+  asked--;
   const sorted = latencies.toSorted((a, b) => a - b);
   latencies = [];
   const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
   const line = { count: sorted.length, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
   process.stdout.write(`${JSON.stringify(line)}\n`);
-});
+}
 
 const pool = new ConnectionPool();
 await pool.call(scheduler, "heartbeat_worker", heartbeat(listener.contactAddress));
@@ -42,5 +48,6 @@ for (;;) {
   await pool.call(scheduler, "heartbeat_worker", heartbeat(listener.contactAddress));
   const took = performance.now() - start;
   for (let late = took; late > 0; late -= Number(period)) latencies.push(late);
+  if (asked > 0) answer();
   if (took < Number(period)) await sleep(Number(period) - took);
 }

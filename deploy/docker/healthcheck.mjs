@@ -60,7 +60,9 @@ function get(client, { port, path }) {
       response.resume();
       resolve(response.statusCode);
     });
-    request.on("timeout", () => request.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
+    request.on("timeout", () => {
+      request.destroy(Object.assign(new Error(`no answer in ${TIMEOUT_MS} ms`), { code: "ETIMEDOUT" }));
+    });
     request.on("error", reject);
   });
 }
@@ -87,7 +89,11 @@ async function check() {
       : Promise.reject(new Error("the worker's process is gone"));
   }
   if (wanted.port === undefined) return "nothing to ask";
-  const status = await get(http, wanted).catch(() => get(https, wanted));
+  // What does not answer in time has none left for a second question: Docker waits for five seconds.
+  const status = await get(http, wanted).catch((error) => {
+    if (error.code === "ETIMEDOUT") throw error;
+    return get(https, wanted);
+  });
   if (status === 200) return `${wanted.path} on ${wanted.port}: 200`;
   throw new Error(`${wanted.path} on ${wanted.port}: ${status}`);
 }

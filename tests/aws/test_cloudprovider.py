@@ -8,7 +8,7 @@ import pytest
 from dask_cloudprovider.aws import ECSCluster, FargateCluster
 from distributed import Client
 
-from conftest import IMAGE, wait_until
+from cloud import IMAGE, wait_until
 
 
 def inc(x):
@@ -41,6 +41,9 @@ def test_fargate_cluster_from_up_to_close(cloud, vpc):
             assert client.gather(client.map(inc, range(100))) == list(range(1, 101))
             assert cluster.dashboard_link.endswith(":8787/status")
             assert "FargateCluster" in repr(cluster)
+            # What runs is not cleaned up, unless that is asked for.
+            assert f"Left: {name}" in cloud.command("aws", "clean-up", "--dry-run").stdout
+            assert f"Would delete cluster {name}" in cloud.command("aws", "clean-up", "--dry-run", "--running").stdout
             cluster.scale(2)
             wait_until(lambda: len(tasks(cloud, name)) == 3, "a scheduler and two workers")
             assert client.gather(client.map(inc, range(100, 200))) == list(range(101, 201))

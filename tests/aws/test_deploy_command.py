@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 
 import templates
-from conftest import IMAGE, ROOT, wait_until
+from cloud import IMAGE, ROOT, wait_until
 from exists import assert_all, resources_of
 
 
@@ -83,6 +83,9 @@ def test_without_an_image_or_a_place_it_says_what_to_do(cloud):
     done = cloud.command("aws", "fargate", "up", "--name", "none", "--image", IMAGE, "--vpc", "vpc-none", check=False)
     assert done.returncode == 1
     assert "no private subnet with a NAT gateway" in done.stderr
+    done = cloud.command("aws", "ec2", "up", "--name", "ecs-dask", "--image", IMAGE, check=False)
+    assert done.returncode == 1
+    assert "cannot begin with 'ecs'" in done.stderr
     assert cloud.command("aws", "fargate", "status", "--name", "none", check=False).returncode == 1
     assert "nothing to do" in cloud.command("aws", "fargate", "down", "--name", "none").stdout
 
@@ -120,6 +123,8 @@ def test_three_commands_from_clone_to_client(cloud, engine):
         assert client.submit(inc, 1).result() == 2
     assert "Registered to:" in cloud.command("aws", "workshop", "logs", "workers").stdout
     assert "Scheduler at:" in cloud.command("aws", "workshop", "logs").stdout
+    assert cloud.command("aws", "workshop", "logs", "--since", "0s").stdout == ""
+    check_follow()
     assert "aws ssm start-session --target ecs:" in cloud.command("aws", "workshop", "url").stdout
     done = cloud.command("aws", "workshop", "down", check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
@@ -131,6 +136,15 @@ def test_three_commands_from_clone_to_client(cloud, engine):
     assert cloud.client("ec2").describe_vpcs()["Vpcs"] == before
     assert not [arn for arn in definitions(cloud) if "dask-workshop" in arn]
     cloud.command("image", "remove")
+
+
+def check_follow():
+    """`logs --follow` shows what is there, and goes on until it is interrupted."""
+    command = [ROOT / "bin" / "dask-ts", "deploy", "aws", "workshop", "logs", "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert any("Scheduler at:" in line for line in following.stdout)
+        assert following.poll() is None
+        following.terminate()
 
 
 def definitions(cloud):
@@ -212,6 +226,10 @@ def test_the_controller_scales_on_the_schedulers_wish(cloud, place):
     assert "up --no-autoscale" in done.stderr
     log = cloud.command("aws", "fargate", "logs", "--name", "auto", "controller").stdout
     assert "Retiring" in log
+    # Without it, the number is the user's again, and nothing of the controller is left.
+    cloud.command("aws", "fargate", "up", "--name", "auto", "--no-autoscale")
+    assert_all(cloud, [one for one in resources if one[0].startswith("Controller")], there=False)
+    assert "Dask-Worker 1/1" in cloud.command("aws", "fargate", "scale", "1", "--name", "auto").stderr
     cloud.command("aws", "fargate", "down", "--name", "auto", "--yes")
     assert_all(cloud, resources, there=False)
 

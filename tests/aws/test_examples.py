@@ -11,7 +11,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from conftest import IMAGE, ROOT, VARIABLES
+from cloud import IMAGE, ROOT, VARIABLES
+
+# They share a cluster: one process of the run has all of them.
+pytestmark = pytest.mark.xdist_group("examples")
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.stem != "notebooks")

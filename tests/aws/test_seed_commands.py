@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from distributed import Client
 
-from conftest import IMAGE, wait_until
+from cloud import IMAGE, wait_until
 
 ADDRESS = "dask-scheduler.local-dask:8786"
 SCHEDULER = ["dask-scheduler", "--dashboard", "--dashboard-address", "8787"]
@@ -23,10 +23,10 @@ WORKERS = {
 
 
 @pytest.fixture(scope="module")
-def service(cloud):
+def service(cloud, place):
     """Starts a service of one task with a command, in a VPC with the namespace `local-dask`."""
     ecs, ec2, names = (cloud.client(name) for name in ("ecs", "ec2", "servicediscovery"))
-    vpc, subnets = cloud.network_of()
+    vpc, subnets = place
     group = ec2.create_security_group(GroupName="seeds", Description="seeds", VpcId=vpc)["GroupId"]
     names.create_private_dns_namespace(Name="local-dask", Vpc=vpc)
     [namespace] = [one for one in names.list_namespaces()["Namespaces"] if one["Name"] == "local-dask"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from conftest import IMAGE, ROOT, wait_until
+from cloud import IMAGE, ROOT, wait_until
 
 FOLDER = ROOT / "deploy" / "ecs"
 FILES = sorted(FOLDER.glob("*.json"), key=lambda file: file.name)

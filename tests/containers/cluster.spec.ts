@@ -49,6 +49,13 @@ afterAll(async () => {
   await network.stop();
 });
 
+test("the scheduler listens before deployers give up, which is after 30 seconds", async () => {
+  const [, day, time] = /^(\S+) (\S+) - .*Scheduler at:/m.exec(await logs(hub)) ?? [];
+  const listening = Date.parse(`${day}T${time?.replace(",", ".")}Z`);
+  const { StartedAt } = (await inspect(hub)).State;
+  expect(listening - Date.parse(StartedAt)).toBeLessThan(30_000);
+});
+
 test("a stock client computes; names are the integers that deployers retire by", async () => {
   const script = `${CONNECT}
 client.wait_for_workers(3, timeout=60)
@@ -90,11 +97,31 @@ with Client("${address}", timeout=30) as client:
   expect(output.trim()).toBe(`${address} [1, 2]`);
 });
 
+/** The process that the init has started. */
+async function first(): Promise<string> {
+  const { output } = await hub.exec(["cat", "/proc/1/task/1/children"]);
+  return output.trim().split(" ")[0] ?? "";
+}
+
 test("processes are not root's, an init is the first, and limits of open files are used", async () => {
   const { output } = await hub.exec(["sh", "-c", "id -u; tr '\\0' ' ' </proc/1/cmdline; cat /proc/1/comm"]);
   expect(output).toMatch(/^1000\ntini -- \/usr\/bin\/prepare.sh dask-scheduler --idle-timeout 5 minutes tini\n$/);
+  // The entrypoint became its arguments, and these became Node: nothing lies between the init and the scheduler.
+  const child = await hub.exec(["sh", "-c", `tr '\\0' ' ' </proc/${await first()}/cmdline`]);
+  expect(child.output).toMatch(/^node .*\/dask-ts scheduler --idle-timeout/);
   const { output: files } = await hub.exec(["sh", "-c", "grep 'open files' /proc/[0-9]*/limits"]);
   expect(files).toMatch(/Max open files +20000 +20000 /);
+});
+
+test("processes whose parents are gone do not stay as zombies", async () => {
+  const { output } = await hub.exec(["sh", "-c", "(sh -c 'echo $$; exec sleep 0.1' &)"]);
+  const orphan = Number(output);
+  expect(orphan).toBeGreaterThan(1);
+  await until(
+    () => hub.exec(["test", "-e", `/proc/${orphan}`]),
+    (seen) => seen.exitCode === 1,
+    10,
+  );
 });
 
 test("the health check sees scheduler and workers", async () => {
@@ -105,6 +132,13 @@ test("the health check sees scheduler and workers", async () => {
       container === hub ? "/health on 8787: 200" : "the worker's process runs",
     ]);
   }
+});
+
+test("the health check sees a scheduler that does not answer", async () => {
+  const pid = await first();
+  const script = `trap 'kill -CONT ${pid}' EXIT; kill -STOP ${pid}; dask-ts-health`;
+  const { exitCode, output } = await hub.exec(["sh", "-c", script]);
+  expect([exitCode, output.trim()]).toEqual([1, "no answer in 4000 ms"]);
 });
 
 test("lines that people and tools look for are in the logs, with versions", async () => {
@@ -143,6 +177,16 @@ client.wait_for_workers(3, timeout=60)`;
     async () => (await inspect(workers[2]!)).State,
     (state) => state.Running && state.Pid !== before,
   );
+});
+
+test("Docker itself calls scheduler and workers healthy", async () => {
+  for (const container of [hub, workers[0]!]) {
+    await until(
+      async () => (await inspect(container)).State.Health?.Status,
+      (status) => status === "healthy",
+      30,
+    );
+  }
 });
 
 test("a worker that is told to stop hands its data over first, within the grace time", async () => {

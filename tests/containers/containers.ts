@@ -30,6 +30,12 @@ export class DaskContainer extends GenericContainer {
     return this;
   }
 
+  /** Processors that it may use, by quota. */
+  withProcessors(count: number): this {
+    this.hostConfig.NanoCpus = count * 1e9;
+    return this;
+  }
+
   /** Memory in MiB, hard, without swap. */
   withMemory(mebibytes: number): this {
     this.hostConfig.Memory = mebibytes * 2 ** 20;

@@ -108,15 +108,49 @@ os._exit(0)`;
   }
 });
 
-test("FargateCluster: a worker below 1 GB, and a definition without an address", async () => {
+test("dask-jobqueue: several workers of one command, by an interpreter's module", async () => {
+  const options = "--name job-1 --nthreads 1 --memory-limit 0.95GiB --nworkers 2 --nanny --death-timeout 60";
+  const command = `python -m distributed.cli.dask_worker tcp://jobs:8786 ${options} --local-directory /tmp/job`;
+  const started = await Promise.all([
+    start("jobs", ["dask-scheduler", "--idle-timeout", "5 minutes"]),
+    start("jobs-worker", command.split(" ")),
+  ]);
+  const script = `
+import json
+from distributed import Client
+with Client("jobs:8786", timeout=30) as client:
+    client.wait_for_workers(2, timeout=60)
+    info = client.scheduler_info(n_workers=-1)["workers"].values()
+    print(json.dumps([sorted(w["name"] for w in info), {w["local_directory"].split("/")[2] for w in info} == {"job"}]))`;
+  try {
+    expect(await pythonJson(client, script)).toEqual([["job-1-0", "job-1-1"], true]);
+  } finally {
+    await Promise.all(started.map((container) => container.stop({ timeout: 1000 })));
+  }
+});
+
+test("FargateCluster: a worker below 1 GB, a definition without an address, variables", async () => {
   const cluster = [
     start("fargate", ["dask-scheduler", "--idle-timeout", "5 minutes"]),
     start(
       "fargate-worker",
       ["dask-worker", "--nthreads", "1", "--memory-limit", "0GB", "--death-timeout", "60", "--name", "3"],
-      { DASK_SCHEDULER_ADDRESS: '"tcp://fargate:8786"' },
+      {
+        DASK_SCHEDULER_ADDRESS: '"tcp://fargate:8786"',
+        DASK_DISTRIBUTED__WORKER__MEMORY__TARGET: "0.5",
+        BUCKET: "s3://data with spaces",
+      },
     ),
   ];
+  await Promise.all(cluster);
+  const script = `
+import json, os, dask
+from distributed import Client
+def seen():
+    return [os.environ["BUCKET"], dask.config.get("distributed.worker.memory.target")]
+with Client("fargate:8786", timeout=30) as client:
+    print(json.dumps(client.submit(seen).result(timeout=60)))`;
+  expect(await pythonJson(client, script)).toEqual(["s3://data with spaces", 0.5]);
   expect(await computes("fargate", cluster)).toEqual([3, 3, 1]);
 });
 
@@ -168,41 +202,46 @@ interface PodContainer {
     | undefined;
 }
 
-/** The containers of our manifests, by name. */
-function manifest(file: string, pick: (document: never) => readonly PodContainer[]): PodContainer[] {
+interface PodSpec {
+  readonly securityContext?: { readonly runAsUser?: number; readonly runAsGroup?: number };
+  readonly containers: readonly PodContainer[];
+}
+
+/** What our manifests run. */
+function manifest(file: string, pick: (document: never) => readonly PodSpec[]): PodSpec[] {
   const text = readFileSync(new URL(`../../deploy/kubernetes/${file}`, import.meta.url), "utf8");
   return text.split(/^---$/m).flatMap((document) => [...pick(parseConfigText(document) as never)]);
 }
 
 interface Workload {
   readonly kind: string;
-  readonly spec: { readonly template: { readonly spec: { readonly containers: readonly PodContainer[] } } };
+  readonly spec: { readonly template: { readonly spec: PodSpec } };
 }
 interface DaskCluster {
-  readonly spec: {
-    readonly [role in "scheduler" | "worker"]: { readonly spec: { readonly containers: PodContainer[] } };
-  };
+  readonly spec: { readonly [role in "scheduler" | "worker"]: { readonly spec: PodSpec } };
+}
+
+/** A container of a pod, as the pod's user. */
+function startOf({ args, securityContext }: PodContainer, pod: PodSpec): Promise<StartedTestContainer> {
+  const command = args.map((arg) => arg.replace(/\$\(\w+\)/, "pod-0"));
+  const container = new DaskContainer(command, network)
+    .withNetworkAliases(args[0] === "dask-scheduler" ? "dask-scheduler" : "pod-0")
+    .withEnvironment({ DASK_SCHEDULER_ADDRESS: "dask-scheduler:8786" })
+    .withWaitStrategy(ready);
+  const { runAsUser, runAsGroup } = pod.securityContext ?? {};
+  if (runAsUser !== undefined) container.withUser(`${runAsUser}:${runAsGroup ?? 0}`);
+  if (securityContext?.readOnlyRootFilesystem) container.withReadOnlyRoot().withDroppedCapabilities("ALL");
+  return container.start();
 }
 
 test.each([
-  ["cluster.yaml", (one: Workload) => (one.kind === "Deployment" ? one.spec.template.spec.containers : [])],
-  [
-    "operator-cluster.yaml",
-    ({ spec }: DaskCluster) => [...spec.scheduler.spec.containers, ...spec.worker.spec.containers],
-  ],
+  ["cluster.yaml", (one: Workload) => (one.kind === "Deployment" ? [one.spec.template.spec] : [])],
+  ["operator-cluster.yaml", ({ spec }: DaskCluster) => [spec.scheduler.spec, spec.worker.spec]],
 ] as const)("Kubernetes: %s, with its probes", async (file, pick) => {
-  const containers = manifest(file, pick);
+  const pods = manifest(file, pick);
+  const containers = pods.flatMap((pod) => pod.containers);
   expect(containers.length).toBe(2);
-  const started = containers.map(({ args, securityContext }) => {
-    const role = args[0] === "dask-scheduler" ? "dask-scheduler" : "pod-0";
-    const command = args.map((arg) => arg.replace(/\$\(\w+\)/, "pod-0"));
-    const container = new DaskContainer(command, network)
-      .withNetworkAliases(role)
-      .withEnvironment({ DASK_SCHEDULER_ADDRESS: "dask-scheduler:8786" })
-      .withWaitStrategy(ready);
-    if (securityContext?.readOnlyRootFilesystem) container.withReadOnlyRoot().withDroppedCapabilities("ALL");
-    return container.start();
-  });
+  const started = pods.flatMap((pod) => pod.containers.map((container) => startOf(container, pod)));
   await Promise.all(started);
   const urls = containers.flatMap((container) => {
     const host = container.args[0] === "dask-scheduler" ? "dask-scheduler" : "pod-0";

@@ -73,22 +73,74 @@ test("exit codes: 2 for a wrong command line, 1 without a scheduler in time", as
   await alone.stop();
 });
 
-test("packages at the start: for the image's user, for another, and for none who may not", async () => {
-  const used = await new DaskContainer(["python", "-c", "import humanize, cachey; print('both')"])
-    .withEnvironment({ EXTRA_PIP_PACKAGES: "humanize", EXTRA_CONDA_PACKAGES: "-c conda-forge cachey=0.2" })
-    .start();
-  expect([await exitCode(used), await logs(used)]).toEqual([0, expect.stringMatching(/^both$/m)]);
-  await used.stop();
-  const other = await new DaskContainer(["python", "-c", "import humanize; print('found')"])
-    .withUser("4242:0")
-    .withReadOnlyRoot()
-    .withEnvironment({ EXTRA_PIP_PACKAGES: "humanize" })
-    .start();
-  expect([await exitCode(other), await logs(other)]).toEqual([0, expect.stringMatching(/^found$/m)]);
-  await other.stop();
-  const refused = await new DaskContainer(["true"]).withEnvironment({ EXTRA_APT_PACKAGES: "hello" }).start();
-  expect([await exitCode(refused), await logs(refused)]).toEqual([1, expect.stringContaining("needs root")]);
-  await refused.stop();
+/** What a container that ends by itself ended with, and printed. */
+async function outcome(container: DaskContainer): Promise<readonly [code: number, log: string]> {
+  const started = await container.start();
+  const seen = [await exitCode(started), await logs(started)] as const;
+  await started.stop();
+  return seen;
+}
+
+describe.concurrent("packages at the start", () => {
+  test("from pip, in conda's spelling, and of an environment.yml, by the image's user", async () => {
+    const environment = `
+name: base
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - conda-forge::toolz>=0.12
+  - heapdict=1.0
+  - pip
+  - pip: [humanize]
+`;
+    const used = new DaskContainer(["python", "-c", "import cachey, heapdict, humanize, inflection; print('all')"])
+      .withEnvironment({ EXTRA_PIP_PACKAGES: "inflection", EXTRA_CONDA_PACKAGES: "-c conda-forge cachey=0.2" })
+      .withCopyContentToContainer([{ content: environment, target: "/opt/app/environment.yml" }]);
+    expect(await outcome(used)).toEqual([0, expect.stringMatching(/^all$/m)]);
+  });
+
+  test("by a user who cannot write to the environment, on a file system that nobody can", async () => {
+    const other = new DaskContainer(["python", "-c", "import humanize; print('found')"])
+      .withUser("4242:0")
+      .withReadOnlyRoot()
+      .withEnvironment({ EXTRA_PIP_PACKAGES: "humanize" });
+    expect(await outcome(other)).toEqual([0, expect.stringMatching(/^found$/m)]);
+  });
+
+  test("by conda where a derived image has it", async () => {
+    const container = new DaskContainer(["true"])
+      .withEnvironment({
+        EXTRA_CONDA_PACKAGES: "-c conda-forge cachey=0.2",
+        PATH: "/opt/app:/opt/dask/bin:/usr/bin:/bin",
+      })
+      .withCopyContentToContainer([
+        { content: "dependencies: [heapdict]", target: "/opt/app/environment.yml" },
+        { content: '#!/bin/sh\necho "called: $*"', target: "/opt/app/mamba", mode: 0o755 },
+      ]);
+    const [code, log] = await outcome(container);
+    expect([code, log.match(/^called: .*$/gm)]).toEqual([
+      0,
+      [
+        "called: env update --yes --prefix /opt/dask --file /opt/app/environment.yml",
+        "called: install --yes --prefix /opt/dask -c conda-forge cachey=0.2",
+      ],
+    ]);
+  });
+
+  test("of Debian by root, and by nobody else", async () => {
+    const extra = { EXTRA_APT_PACKAGES: "hello" };
+    const [byRoot, refused] = await Promise.all([
+      outcome(new DaskContainer(["hello"]).withUser("0:0").withEnvironment(extra)),
+      outcome(new DaskContainer(["true"]).withEnvironment(extra)),
+    ]);
+    expect(byRoot).toEqual([0, expect.stringMatching(/^Hello, world!$/m)]);
+    expect(refused).toEqual([1, expect.stringContaining("needs root")]);
+  });
+
+  test("that do not exist end the container with what pip says", async () => {
+    const wrong = new DaskContainer(["true"]).withEnvironment({ EXTRA_PIP_PACKAGES: "humanize==0.0.0.0" });
+    expect(await outcome(wrong)).toEqual([1, expect.stringMatching(/humanize==0\.0\.0\.0[^]*could not be installed/)]);
+  });
 });
 
 test("/etc/dask is read by ours and by stock's", async () => {
@@ -109,7 +161,11 @@ test("size, user, labels, and a list of what is in it", async () => {
   const info = await container.dockerode.getImage(IMAGE).inspect();
   expect(info.Size).toBeLessThan(SIZE_LIMIT_BYTES);
   expect(info.Config.User).toBe("1000:1000");
-  expect(info.Config.Labels).toMatchObject({ "org.opencontainers.image.licenses": "BSD-3-Clause" });
+  const label = (name: string): string | undefined => info.Config.Labels[`org.opencontainers.image.${name}`];
+  expect([label("licenses"), label("title")]).toEqual(["BSD-3-Clause", "dask-ts"]);
+  expect(label("version")).toMatch(/^\d+\.\d+\.\d+/);
+  expect(label("revision")).toMatch(/^(?:[\da-f]{40}(?:-changed)?|unknown)$/);
+  expect(info.Config.Healthcheck?.Test).toEqual(["CMD", "dask-ts-health"]);
   const { output } = await place.exec(["cat", "/opt/dask-ts/sbom.cdx.json"]);
   const { components } = JSON.parse(output) as { readonly components: readonly { readonly purl: string }[] };
   for (const name of ["pkg:pypi/distributed@", "pkg:npm/yaml@", "pkg:deb/debian/tini@", "pkg:generic/node@22"]) {

@@ -60,7 +60,7 @@ start = time.time()
 try:
     Client("tcp://scheduler:8786", timeout=20)
 except Exception as error:
-    print(json.dumps([isinstance(error, OSError), time.time() - start < 25]))`;
+    print(json.dumps([isinstance(error, OSError), time.time() - start < 15]))`;
   expect(await pythonJson(client, script)).toEqual([true, true]);
   expect(await logs(containers[1]!)).toMatch(/WARNING - Connection of tls:\S+ refused: .*wrong version number/);
 });

@@ -7,6 +7,7 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     pool: "forks",
-    maxWorkers: 2,
+    // Containers start, wait for each other and end: most of a file's time is nobody's work.
+    maxWorkers: 3,
   },
 });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,5 @@ class Cluster:
     def __exit__(self, *_) -> None:
         for process in reversed(self.processes):
             process.kill()
+        # what killed workers had on disk, gigabytes in some tests; the logs stay
+        shutil.rmtree(self.folder / "dask-scratch-space", ignore_errors=True)

@@ -140,6 +140,12 @@ def test_encryption_required_by_the_configuration() -> None:
     assert "without TLS certificates" in result.stderr
 
 
+def test_pickles_refused_by_the_configuration() -> None:
+    result = run("scheduler", "--port", "0", env={"DASK_DISTRIBUTED__SCHEDULER__PICKLE": "False"})
+    assert result.returncode == 1
+    assert "distributed.scheduler.pickle: pickles can no longer be refused" in result.stderr
+
+
 def test_pages_on_the_port_of_the_web_sockets() -> None:
     [port] = free_ports(1)
     flags = ["--protocol", "ws", "--port", str(port), "--dashboard-address", f"127.0.0.1:{port}"]
@@ -250,7 +256,11 @@ def test_the_list_of_flags_is_that_of_the_installed_release(name: str, module) -
         (["scheduler", "--jupyter"], 1, "run Jupyter beside"),
         (["scheduler", "--protocol", "ucx", "--port", "0"], 1, "unknown address scheme 'ucx'"),
         (["scheduler", "--interface", "nope0"], 1, "not a valid network interface"),
+        (["scheduler", "--idle-timeout", "1 foo"], 1, "--idle-timeout: Invalid time unit: foo"),
         (["worker"], 1, "Need to provide scheduler address"),
+        (["worker", "tcp://127.0.0.1:1", "--death-timeout", "1 foo"], 1, "--death-timeout: Invalid time unit: foo"),
+        (["worker", "tcp://127.0.0.1:1", "--lifetime", "soon"], 1, "--lifetime: "),
+        (["worker", "tcp://127.0.0.1:1", "--memory-limit", "5 foos"], 1, "--memory-limit: Could not interpret 'foos'"),
         (["worker", "tcp://127.0.0.1:1", "--no-nanny", "--nworkers", "2"], 1, "--no-nanny"),
         (["nonsense"], 2, "unknown command"),
     ],

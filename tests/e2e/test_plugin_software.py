@@ -94,7 +94,11 @@ def wheel(folder: Path, name: str) -> Path:
 
 def with_pip(target: Path) -> dict[str, str]:
     """The environment may be without pip; the one that Python brings along does."""
-    (pip,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
+    (wheel_of_pip,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
+    pip = target.parent / "pip"
+    # from the wheel itself it would be compiled anew each time it runs
+    with zipfile.ZipFile(wheel_of_pip) as file:
+        file.extractall(pip)
     return {"PYTHONPATH": f"{ROOT / 'tests' / 'e2e'}:{pip}:{target}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 

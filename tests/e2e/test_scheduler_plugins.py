@@ -120,7 +120,7 @@ def test_the_view(cluster, client):
     assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.foo) == "bar"
     workers = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.workers)
     assert sorted(workers) == addresses and all(isinstance(ws, WorkerState) for ws in workers.values())
-    for name in ["transition_log", "stream_comms", "http_server"]:
+    for name in ["transitions", "add_worker", "http_server"]:
         with pytest.raises(AttributeError, match=name):
             client.run_on_scheduler(lambda dask_scheduler, name: getattr(dask_scheduler, name), name=name)
     with pytest.raises(AttributeError, match="no attribute 'never_was'"):

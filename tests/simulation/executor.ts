@@ -1,6 +1,7 @@
 /** The executor of a worker: holds values, runs tasks. Commands and reports keep their order, each way. */
 import { asNumber, type Key, keyId } from "../../packages/protocol/src/index.ts";
 import type { ExecuteInstruction } from "../../packages/worker/src/core/index.ts";
+import type { ExecutorMemory } from "./memory.ts";
 import type { Monitor } from "./monitor.ts";
 import type { Random } from "./random.ts";
 import { keyOfRunSpec, type Task, valueOf } from "./tasks.ts";
@@ -39,6 +40,7 @@ export class Executor {
   readonly #worker: string;
   readonly #listener: ExecutorListener;
   readonly #slowness: () => number;
+  readonly #memory: ExecutorMemory;
   #lastCommand = 0;
   #lastReport = 0;
   #ended = false;
@@ -50,6 +52,7 @@ export class Executor {
     worker: string,
     nthreads: number,
     slowness: () => number,
+    memory: ExecutorMemory,
     listener: ExecutorListener,
   ) {
     this.#world = world;
@@ -58,6 +61,7 @@ export class Executor {
     this.#worker = worker;
     this.#freeThreads = nthreads;
     this.#slowness = slowness;
+    this.#memory = memory;
     this.#listener = listener;
   }
 
@@ -117,13 +121,16 @@ export class Executor {
 
   drop(keys: readonly Key[]): void {
     this.#command(() => {
-      for (const key of keys) this.store.delete(keyId(key));
+      for (const key of keys) {
+        this.store.delete(keyId(key));
+        this.#memory.drop(keyId(key));
+      }
     });
   }
 
   put(values: ReadonlyMap<Key, number>, done: () => void): void {
     this.#command(() => {
-      for (const [key, value] of values) this.store.set(keyId(key), value);
+      for (const [key, value] of values) this.#hold(keyId(key), value);
       this.#report(done);
     });
   }
@@ -134,10 +141,17 @@ export class Executor {
       const values = new Map<Key, number>();
       for (const key of keys) {
         const value = this.store.get(keyId(key));
-        if (value !== undefined) values.set(key, value);
+        if (value === undefined) continue;
+        values.set(key, value);
+        this.#memory.read(keyId(key));
       }
       this.#report(() => done(values));
     });
+  }
+
+  #hold(id: string, value: number): void {
+    this.store.set(id, value);
+    this.#memory.hold(id, this.#monitor.task(id).behaviour.nbytes);
   }
 
   #command(work: () => void): void {
@@ -175,6 +189,8 @@ export class Executor {
     });
     if (given.size > 0) throw new Violation(`${where} got dependencies that are not its own: ${[...given].join(", ")}`);
     this.running.set(id, task);
+    for (const dependency of task.dependencies) this.#memory.read(dependency.id);
+    this.#memory.begin(id, task.behaviour.nbytes);
     this.#monitor.runStarted(this.#worker, id, request.runId);
     const run = task.runs++;
     const { deaths, failures, reschedules, secedes, coroutine, seconds, nbytes } = task.behaviour;
@@ -193,6 +209,7 @@ export class Executor {
         cancelled = true;
         this.#cancellations.delete(id);
         this.running.delete(id);
+        this.#memory.end(id);
         const now = this.#world.now;
         this.#report(() =>
           this.#listener.outcome(request.key, request.runId, { kind: "reschedule" }, start, now, null),
@@ -202,6 +219,7 @@ export class Executor {
     this.#world.after(duration, () => {
       if (this.#ended || cancelled) return;
       this.running.delete(id);
+      this.#memory.end(id);
       this.#cancellations.delete(id);
       if (inThread && !secedes) this.#freeThread();
       if (run < deaths) {
@@ -215,7 +233,7 @@ export class Executor {
       } else if (run < deaths + failures + reschedules) {
         outcome = { kind: "reschedule" };
       } else {
-        this.store.set(id, valueOf(id, inputs));
+        this.#hold(id, valueOf(id, inputs));
         outcome = { kind: "success", nbytes: asNumber(nbytes, 0) };
       }
       const stop = this.#world.now;

@@ -41,6 +41,8 @@ export interface RunResult {
 
 /** Events in a run; more are taken for a livelock. */
 const EVENT_LIMIT = 300_000;
+/** Runs in which workers have too little memory. */
+const SCARCE_MEMORY = 0.25;
 /** Virtual seconds that a cluster may take to come to rest. */
 const REST_S = 2000;
 
@@ -52,7 +54,7 @@ export function run(options: RunOptions): RunResult {
   let tasks: ReadonlyMap<string, Task> = new Map();
   let failure: Error | undefined;
   try {
-    const simulation = new Simulation(world, options.validate ?? false);
+    const simulation = new Simulation(world, options.validate ?? false, new Random(options.seed + 2));
     if (options.blind === true) simulation.cluster.monitor.validates = false;
     tasks = simulation.cluster.monitor.tasks;
     delivered = simulation.cluster.network.delivered;
@@ -116,7 +118,8 @@ class Simulation {
   #scattered = 0;
   #acting = true;
 
-  constructor(world: World, validate: boolean) {
+  /** @param memory whether it is scarce; drawn apart, so that it shifts nothing else */
+  constructor(world: World, validate: boolean, memory: Random) {
     this.#world = world;
     const { random } = world;
     this.#random = random.fork();
@@ -164,6 +167,7 @@ class Simulation {
       addresses: this.cluster.workers.map(({ address }) => address),
     };
     this.#graphs = new GraphMaker(random.fork(), habits);
+    if (memory.chance(SCARCE_MEMORY)) this.#makeScarce(memory, habits.nbytes);
   }
 
   run(): void {
@@ -196,6 +200,15 @@ class Simulation {
     checkDeserted(cluster);
   }
 
+  /** Some workers hold only so many of the usual values. */
+  #makeScarce(random: Random, nbytes: number): void {
+    for (const { memory } of this.cluster.workers) {
+      if (random.chance(0.3)) continue;
+      memory.limit = nbytes * random.pick([3, 8, 25]);
+      memory.spills = random.chance(0.7);
+    }
+  }
+
   #rest(what: string): void {
     this.#world.settle(REST_S, EVENT_LIMIT);
     this.#world.note("run", "at rest", what);
@@ -208,6 +221,7 @@ class Simulation {
     for (const worker of this.cluster.workers) {
       worker.restarts = true;
       worker.slowness = 1;
+      worker.memory.limit = null;
       if (worker.status === "paused") worker.setStatus("running");
       worker.start();
     }

@@ -13,6 +13,7 @@ import {
 } from "../../packages/worker/src/core/index.ts";
 import { HeldValues } from "../../packages/worker/src/server/held-values.ts";
 import { Executor, type ExecutorListener, type Outcome } from "./executor.ts";
+import { ExecutorMemory, type MemorySettings, MONITOR_S, noLimit } from "./memory.ts";
 import type { Monitor } from "./monitor.ts";
 import type { End, Network } from "./network.ts";
 import type { Random } from "./random.ts";
@@ -26,6 +27,8 @@ const FIND_MISSING_S = 1;
 const HEARTBEAT_S = 0.5;
 /** How long a restarted worker waits between two looks whether the scheduler has forgotten the last one. */
 const FORGET_POLL_S = 0.05;
+/** How long an executor takes to end that is asked to. */
+const SIGTERM_S = 0.03;
 /** Events between two looks at the whole state of a machine. */
 const VALIDATE_EVERY = 20;
 
@@ -76,6 +79,7 @@ export class SimWorker {
   readonly settings: WorkerSettings;
   /** Runs of tasks take so many times longer. */
   slowness = 1;
+  readonly memory: MemorySettings = noLimit();
   /** Whether it comes back by itself, as under a nanny. */
   restarts = true;
   status: "down" | "init" | "running" | "paused" | "closing_gracefully" = "down";
@@ -183,6 +187,7 @@ export class Session implements ExecutorListener {
   readonly stream: End;
   readonly machine: WorkerMachine;
   readonly executor: Executor;
+  readonly #memory: ExecutorMemory;
   /** Fails calls that wait for this worker. */
   readonly calls: Set<() => void> = new Set();
   registered = false;
@@ -212,6 +217,7 @@ export class Session implements ExecutorListener {
       transitionCounterMax: 1e6,
       seed: random.below(2 ** 31),
     });
+    this.#memory = new ExecutorMemory(worker.memory);
     this.executor = new Executor(
       around.world,
       around.monitor,
@@ -219,6 +225,7 @@ export class Session implements ExecutorListener {
       worker.name,
       settings.nthreads,
       () => worker.slowness,
+      this.#memory,
       this,
     );
   }
@@ -301,6 +308,7 @@ export class Session implements ExecutorListener {
     this.registered = true;
     worker.setStatus("running");
     this.#every(HEARTBEAT_S, () => this.#heartbeat());
+    if (worker.memory.limit !== null) this.#every(MONITOR_S, () => this.#watchMemory());
     this.#every(FIND_MISSING_S, () => this.dispatch({ kind: "find-missing", stimulusId: `find-missing-${world.now}` }));
   }
 
@@ -313,6 +321,21 @@ export class Session implements ExecutorListener {
       world.after(seconds, again, true);
     };
     world.after(seconds, again, true);
+  }
+
+  /** MemoryMonitor and TerminationMonitor. */
+  #watchMemory(): void {
+    const { worker } = this;
+    const decision = this.#memory.look(worker.status);
+    if (decision === undefined) return;
+    this.#around.world.note(worker.name, "uses", `${this.#memory.resident} bytes: ${decision}`);
+    if (decision === "SIGKILL") worker.kill();
+    else if (decision !== "SIGTERM") worker.setStatus(decision);
+    else {
+      this.#around.world.after(SIGTERM_S, () => {
+        if (!this.ended) worker.kill();
+      });
+    }
   }
 
   #metrics(): Map<Value, Value> {

@@ -12,6 +12,7 @@ import {
 } from "@dask-ts/protocol";
 import { pino } from "pino";
 import pretty from "pino-pretty";
+import { writeStderr } from "./stderr.ts";
 import { UsageError } from "./worker-layout.ts";
 
 type LogFormat = "auto" | "text" | "json";
@@ -101,13 +102,13 @@ function thresholds(config: Config): (logger: string) => number {
   };
 }
 
-/** Makes the function that writes records. Writing is synchronous: nothing is lost when the process ends. */
+/** Makes the function that writes records. */
 function logOutput(format: LogFormat): LogSink {
   if (format === "text") return writePlain;
   const readable = format === "auto" && process.stderr.isTTY;
   const destination = readable
     ? pretty({ destination: 2, sync: true, translateTime: "SYS:yyyy-mm-dd HH:MM:ss.l", ignore: "logger" })
-    : pino.destination({ dest: 2, sync: true });
+    : { write: writeStderr };
   const logger = pino(
     { base: null, level: "debug", formatters: { level: (label) => ({ level: label }) } },
     destination,
@@ -119,5 +120,5 @@ function logOutput(format: LogFormat): LogSink {
 }
 
 function writePlain(record: LogRecord): void {
-  process.stderr.write(`${formatRecord(record)}\n`);
+  writeStderr(`${formatRecord(record)}\n`);
 }

@@ -2,6 +2,7 @@
 import { PythonNotFoundError } from "@dask-ts/protocol";
 import type { Command } from "commander";
 import { command } from "./flags.ts";
+import { flushStderr } from "./stderr.ts";
 import { VERSION } from "./version.ts";
 import { UsageError } from "./worker-layout.ts";
 
@@ -26,6 +27,7 @@ try {
     program.addCommand((await load()).version(VERSION, "--version", "Show the version and exit."));
   }
   await program.parseAsync();
+  await flushStderr();
   // Whatever still listens or runs belongs to a command that has ended.
   process.exit();
 } catch (error) {

@@ -1,11 +1,12 @@
 /** `dask-ts scheduler`, `dask-scheduler`: the flags of `dask scheduler` (distributed.cli.dask_scheduler). */
-import { type Config, findPython, loadConfig, loadSecurity, parseTimedelta } from "@dask-ts/protocol";
+import { type Config, findPython, loadConfig, loadSecurity } from "@dask-ts/protocol";
 import { DEFAULT_PORT, PreloadUsageError, Scheduler, type SchedulerOptions } from "@dask-ts/scheduler";
 import { type Command, Option } from "commander";
 import { collect, command, ownOptions, refuseStrayArguments, type TlsFlags, tlsOptions } from "./flags.ts";
 import { describePython, onTermination, writePidFile } from "./lifecycle.ts";
 import { type Log, openLog } from "./log-output.ts";
 import { tlsFiles, tlsOverrides } from "./tls-flags.ts";
+import { secondsOf } from "./quantity-flags.ts";
 import { UsageError } from "./worker-layout.ts";
 
 const RULE = "-".repeat(47);
@@ -120,7 +121,7 @@ export function schedulerOptions(
     dashboardAddress: flags.dashboardAddress,
     dashboard: flags.dashboard,
     dashboardPrefix: flags.dashboardPrefix,
-    idleTimeout: flags.idleTimeout === undefined ? undefined : parseTimedelta(flags.idleTimeout),
+    idleTimeout: secondsOf("--idle-timeout", flags.idleTimeout) ?? undefined,
     schedulerFile: flags.schedulerFile || undefined,
     preload: flags.preload,
     preloadArgv,
@@ -157,12 +158,17 @@ export async function serveScheduler(options: SchedulerOptions, log: Log): Promi
   // The interpreter is checked before anything is served: an error here says what to install.
   const python = await findPython({ python: options.python });
   log.write("INFO", describePython(python));
-  const scheduler = await Scheduler.start({ ...options, python: python.path, log: log.sink });
-  log.write("INFO", RULE);
+  const starting = Scheduler.start({ ...options, python: python.path, log: log.sink });
+  // From now on, and not from the end of the start: a deployer may end a scheduler as soon as it says its address.
   onTermination((name, number) => {
     log.write("INFO", `Received signal ${name} (${number})`, "distributed._signals");
-    void scheduler.close(`signal-${number}`);
+    starting.then(
+      (scheduler) => scheduler.close(`signal-${number}`),
+      () => undefined, // which ends the command by itself
+    );
   });
+  const scheduler = await starting;
+  log.write("INFO", RULE);
   await scheduler.finished;
   log.write("INFO", "End scheduler");
   return 0;

@@ -1,11 +1,12 @@
 /** `dask-ts spec`, `dask-spec`: servers by a specification (distributed.cli.dask_spec), as deployers start them. */
 import { readFileSync } from "node:fs";
-import { findPython, loadConfig, parseConfigText, parseTimedelta } from "@dask-ts/protocol";
+import { findPython, loadConfig, parseConfigText } from "@dask-ts/protocol";
 import type { Nanny, Worker } from "@dask-ts/worker";
 import type { Command } from "commander";
 import { command, ownOptions } from "./flags.ts";
 import { describePython } from "./lifecycle.ts";
 import { openLog } from "./log-output.ts";
+import { secondsOf } from "./quantity-flags.ts";
 import { schedulerCommand, type SchedulerFlags, schedulerOptions, serveScheduler } from "./scheduler-command.ts";
 import { readSpec, type SpecServer } from "./spec-options.ts";
 import {
@@ -87,7 +88,7 @@ async function runWorkers(servers: readonly SpecServer[], args: readonly string[
     const scheduler = unquoted(address ?? "");
     if (!scheduler)
       throw new UsageError("Need to provide scheduler address like `dask-ts spec SCHEDULER_ADDRESS:8786 …`");
-    const deathTimeoutS = given.deathTimeout === undefined ? null : parseTimedelta(given.deathTimeout);
+    const deathTimeoutS = secondsOf("death_timeout", given.deathTimeout);
     for (const options of workerOptions(scheduler, [], given, { config, deathTimeoutS, python: python.path })) {
       const contactAddress = server.contactAddress ?? options.contactAddress ?? null;
       graceMs = Math.max(graceMs, options.terminationGraceMs ?? 0);

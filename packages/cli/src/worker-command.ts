@@ -1,14 +1,6 @@
 /** `dask-ts worker`, `dask-worker`: the flags of `dask worker` (distributed.cli.dask_worker). */
 import { readFileSync } from "node:fs";
-import {
-  type Config,
-  findPython,
-  loadConfig,
-  loadSecurity,
-  parseHostPort,
-  parseTimedelta,
-  TimeoutError,
-} from "@dask-ts/protocol";
+import { type Config, findPython, loadConfig, loadSecurity, parseHostPort, TimeoutError } from "@dask-ts/protocol";
 import {
   cpuCount,
   Nanny,
@@ -22,6 +14,7 @@ import { type Command, Option } from "commander";
 import { collect, command, integer, ownOptions, refuseStrayArguments, type TlsFlags, tlsOptions } from "./flags.ts";
 import { describePython, onTermination, writePidFile } from "./lifecycle.ts";
 import { type Log, openLog } from "./log-output.ts";
+import { checkMemoryLimit, secondsOf } from "./quantity-flags.ts";
 import { securityFields, tlsFiles, tlsOverrides } from "./tls-flags.ts";
 import { apportionPorts, layoutWorkers, parseResources, UsageError, workerName } from "./worker-layout.ts";
 
@@ -159,7 +152,7 @@ async function run(schedulerArgument: string | undefined, argv: string[], flags:
   }
   checkWorkerFlags(flags);
   writePidFile(flags.pidFile);
-  const deathTimeoutS = flags.deathTimeout === undefined ? null : parseTimedelta(flags.deathTimeout);
+  const deathTimeoutS = secondsOf("--death-timeout", flags.deathTimeout);
   const configured = config.has("scheduler-address") ? config.getString("scheduler-address") : null;
   const scheduler = unquoted(
     schedulerArgument ||
@@ -228,6 +221,7 @@ export function workerOptions(
   const comms = loadSecurity(config, "worker", tlsFiles(flags));
   const resources = parseResources(flags.resources);
   const settings = workerSettings(config);
+  const graceS = secondsOf("--termination-grace", flags.terminationGrace);
   const shared = {
     scheduler,
     startExecutor: pythonStarter({ python, config, shared: nworkers > 1 }),
@@ -248,14 +242,10 @@ export function workerOptions(
     preloadNanny: flags.preloadNanny.length > 0 ? flags.preloadNanny : config.getStrings("distributed.nanny.preload"),
     preloadNannyArgv: config.getStrings("distributed.nanny.preload-argv"),
     preloadArgv: preloadArgv.length > 0 ? preloadArgv : config.getStrings("distributed.worker.preload-argv"),
-    lifetimeS: flags.lifetime === undefined ? settings.lifetimeS : parseTimedelta(flags.lifetime),
-    lifetimeStaggerS:
-      flags.lifetimeStagger === undefined ? settings.lifetimeStaggerS : parseTimedelta(flags.lifetimeStagger),
+    lifetimeS: secondsOf("--lifetime", flags.lifetime) ?? settings.lifetimeS,
+    lifetimeStaggerS: secondsOf("--lifetime-stagger", flags.lifetimeStagger) ?? settings.lifetimeStaggerS,
     lifetimeRestart: flags.lifetimeRestart ?? settings.lifetimeRestart,
-    terminationGraceMs:
-      flags.terminationGrace === undefined
-        ? settings.terminationGraceMs
-        : parseTimedelta(flags.terminationGrace) * 1000,
+    terminationGraceMs: graceS === null ? settings.terminationGraceMs : graceS * 1000,
     comms,
     ...(resources === undefined ? {} : { resources }),
     ...(flags.schedulerSni === undefined ? {} : { serverHostname: flags.schedulerSni }),
@@ -310,6 +300,7 @@ async function readSchedulerFile(path: string, timeoutS: number | null): Promise
 
 /** Zero of a unit is what the machine or its cgroup has: cloudprovider writes `0GB` for tasks below 1 GB. */
 function memoryLimit(limit: string): string {
+  checkMemoryLimit(limit);
   return /0/.test(limit) && ZERO_WITH_UNIT.test(limit) ? "auto" : limit;
 }
 

@@ -7,12 +7,24 @@ import type { DownFlags } from "./aws/down.ts";
 import type { UpFlags } from "./aws/up.ts";
 import { attempt, collect, command, wholeNumber } from "./command.ts";
 import type { ImageFlags } from "./image/image.ts";
+import type { RedirectFlags } from "./redirect.ts";
 
 export function deployCommand(): Command {
   return command("deploy")
     .description("Launch a cluster on AWS, build and push its image.")
     .addCommand(awsCommand())
-    .addCommand(imageCommand());
+    .addCommand(imageCommand())
+    .addCommand(redirectCommand());
+}
+
+function redirectCommand(): Command {
+  return command("redirect")
+    .description("Let `python -m distributed.cli.dask_worker` and the like of a Python start dask-ts, as in the image.")
+    .argument("<python>", "the interpreter, like .venv/bin/python")
+    .option("--remove", "Undo it")
+    .action(async (python: string, flags: RedirectFlags) => {
+      await attempt(async () => (await import("./redirect.ts")).redirect(python, flags));
+    });
 }
 
 function awsCommand(): Command {

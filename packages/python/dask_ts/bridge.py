@@ -53,6 +53,9 @@ Message = dict[str, Any]
 BRIDGE_FD = 3
 #: Frames from this size on are read into a buffer of their own and written without being copied.
 LARGE = 64 * 1024
+#: A buffer travels in frames of so many bytes (``distributed.comm.shard``): one of this size is followed by its rest,
+#: and what is received into one buffer need not be put together by a copy.
+SHARD = 64 * 2**20
 SCRATCH = 256 * 1024
 #: Linux takes this many buffers in one ``sendmsg``.
 IOV_MAX = 1024
@@ -190,6 +193,14 @@ def pack_frames(frames: list[Any]) -> list[memoryview]:
     return out
 
 
+def _shards(lengths: tuple[int, ...], first: int) -> list[int]:
+    """The lengths of the frames from ``first`` on that belong to one buffer."""
+    end = first + 1
+    while lengths[end - 1] == SHARD and end < len(lengths):
+        end += 1
+    return list(lengths[first:end])
+
+
 class FrameReader:
     """Reads messages off a socket. Large frames are received in place, so they are held once."""
 
@@ -201,17 +212,24 @@ class FrameReader:
         self._lengths: tuple[int, ...] | None = None
         self._frames: list[Any] = []
         self._large: memoryview | None = None
+        #: Lengths of the frames that are received into ``_large``.
+        self._shards: list[int] = []
         self._filled = 0
+        #: Receives the rest of a large frame in one call; for sockets that block.
+        self.wait_for_all = False
 
     def read(self, sock: socket.socket) -> bool:
         """One ``recv``. False at the end of the stream; BlockingIOError passes through."""
         if self._large is not None:
-            n = sock.recv_into(self._large[self._filled :])
+            n = sock.recv_into(self._large[self._filled :], 0, socket.MSG_WAITALL if self.wait_for_all else 0)
             if n == 0:
                 return False
             self._filled += n
             if self._filled == len(self._large):
-                self._frames.append(self._large)
+                start = 0
+                for length in self._shards:
+                    self._frames.append(self._large[start : start + length])
+                    start += length
                 self._large = None
                 self._parse()
             return True
@@ -248,7 +266,8 @@ class FrameReader:
                     self._start += length
                     available -= length
                 elif length >= LARGE:
-                    large = _host_array(length)
+                    self._shards = _shards(lengths, len(frames))
+                    large = _host_array(sum(self._shards))
                     large[:available] = scratch[self._start : self._end]
                     self._large, self._filled = large, available
                     self._start = self._end = 0

@@ -18,7 +18,9 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import time
 from typing import Any
 
 import dask
@@ -29,16 +31,25 @@ from dask_ts.bridge_log import BridgeLogHandler, show_logs_once
 from dask_ts.executor_calls import Calls
 from dask_ts.executor_metrics import MetricsThread
 from dask_ts.executor_outcomes import Outcome, OutcomeQueue
-from dask_ts.executor_store import close_value, pickle_leaves
+from dask_ts.executor_reply import PiecewiseReply, spilled_beyond_room
+from dask_ts.executor_scratch import purge_stock_leftovers
+from dask_ts.executor_store import close_value, pickle_leaves, travels_plain
 from dask_ts.executor_tasks import TaskRunner
+from dask_ts.executor_transfer import PartlySent, PeerConnections, encode_plain, write_all
 from dask_ts.facade import Worker
 from dask_ts.forks import end_if_child, guard_forks
 from dask_ts.imports import patience_with_imports
+from dask_ts.lent_sockets import LentSockets
 
 logger = logging.getLogger("distributed.worker")
 
 #: Threads that serialize and deserialize values for other workers.
 IO_THREADS = 4
+#: Threads that wait for peers: as many as there may be transfers, so that none waits behind a slow peer.
+FETCH_THREADS = 64
+SEND_THREADS = 64
+#: Seconds until a lent socket must have come.
+LENT_TIMEOUT = 30.0
 
 
 class Executor:
@@ -52,6 +63,10 @@ class Executor:
         self.calls: Calls
         self.metrics: MetricsThread
         self._io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="dask-ts-io")
+        self._fetches = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="dask-ts-fetch")
+        self._sends = ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="dask-ts-send")
+        self._lent = LentSockets()
+        self._peers: PeerConnections
         self.exit_code = 0
         self.finished = asyncio.Event()
         self._background: set[asyncio.Task] = set()
@@ -62,6 +77,10 @@ class Executor:
             "recall": self._on_recall,
             "put": self._on_put,
             "get": self._on_get,
+            "send": self._on_send,
+            "fetch": self._on_fetch,
+            "forget-peer": self._on_forget_peer,
+            "ping": self._on_ping,
             "drop": self._on_drop,
             "call": self._on_call,
             "close": self._on_close,
@@ -101,6 +120,18 @@ class Executor:
     def _on_get(self, message: Message) -> None:
         self._io.submit(self._get, message)
 
+    def _on_send(self, message: Message) -> None:
+        self._sends.submit(self._send, message)
+
+    def _on_fetch(self, message: Message) -> None:
+        self._fetches.submit(self._fetch, message)
+
+    def _on_ping(self, message: Message) -> None:
+        self.bridge.reply(message.get("id"))
+
+    def _on_forget_peer(self, message: Message) -> None:
+        self._peers.forget(message["address"])
+
     def _on_call(self, message: Message) -> None:
         self._on_loop(self._call(message))
 
@@ -129,16 +160,68 @@ class Executor:
     def _get(self, message: Message) -> None:
         number = message.get("id")
         try:
-            items = []
-            for key in message["keys"]:
-                try:
-                    value = self.value_of(key)
-                except KeyError:
-                    continue
-                items.append((key, close_value(value, message.get("serializers"))))
-            self.bridge.reply(number, items=items)
+            self.bridge.reply(number, items=self._closed(message))
         except BaseException as e:
             logger.error("Could not send values", exc_info=True)
+            self.bridge.reply_error(number, e)
+
+    def _closed(self, message: Message) -> list[tuple[Any, Any]]:
+        """Those of the keys that are here, with their values as they travel."""
+        serializers = message.get("serializers")
+        items = []
+        for key in message["keys"]:
+            try:
+                value = self.value_of(key)
+            except KeyError:
+                continue
+            items.append((key, value if travels_plain(value) else close_value(value, serializers)))
+        return items
+
+    def _send(self, message: Message) -> None:
+        """Writes a reply to ``get_data`` to the peer's own socket, which the worker process lends."""
+        number = message.get("id")
+        try:
+            with self._lent.take(message["lent"], LENT_TIMEOUT) as sock:
+                start = time()
+                if spilled := spilled_beyond_room(self.worker, message["keys"]):
+                    reply = PiecewiseReply(self.worker.data, spilled, message.get("serializers"), self.value_of)
+                    views, sent = reply.encode(message["keys"])
+                    serialized = time() - start
+                    reply.write(sock, views)
+                else:
+                    items = self._closed(message)
+                    views, sent = encode_plain({"status": "OK", "data": dict(items)}), [key for key, _ in items]
+                    serialized = time() - start
+                    write_all(sock, views)
+            self.bridge.reply(number, keys=sent, serialize=serialized)
+        except PartlySent as e:
+            self.bridge.reply(number, broken=str(e))
+        except BaseException as e:
+            logger.error("Could not send values", exc_info=True)
+            self.bridge.reply_error(number, e)
+
+    def _fetch(self, message: Message) -> None:
+        """Asks a peer for values and holds them."""
+        number = message.get("id")
+        try:
+            start = time()
+            try:
+                reply = self._peers.get_data(message["address"], message["keys"], message["who"])
+            except OSError as e:
+                self.bridge.reply(number, unreachable=f"{type(e).__name__}: {e}")
+                return
+            received = time()
+            if reply.get("status") != "OK":
+                self.bridge.reply(number, peer=reply)
+                return
+            data = reply.pop("data")
+            keys = list(reversed(data))
+            results = self.worker.store.put(_taken_out(data))
+            self.bridge.reply(
+                number, keys=keys, results=results, network=received - start, deserialize=time() - received
+            )
+            self.metrics.changed()
+        except BaseException as e:
             self.bridge.reply_error(number, e)
 
     def value_of(self, key: Any) -> Any:
@@ -159,11 +242,13 @@ class Executor:
             self.tasks = TaskRunner(worker, worker.store, outcomes, worker.pool, self.loop, self._fatal)
             worker.show_tasks(self.tasks.runs)
             self.calls = Calls(worker)
+            self._peers = PeerConnections(worker.security)
             self.metrics = MetricsThread(worker, self._send_metrics)
             show_logs_once(BridgeLogHandler(self.bridge))
             patience_with_imports()
             guard_forks(self.bridge)
             await worker.start_parts()
+            purge_stock_leftovers(worker.local_directory)
             self.metrics.start()
             self.bridge.reply(
                 number,
@@ -234,6 +319,12 @@ class Executor:
         logger.critical("A task ended the process: %r", exc)
         code = exc.code if isinstance(exc, SystemExit) else 1
         self.loop.call_soon_threadsafe(self.stop, code if isinstance(code, int) else 1)
+
+
+def _taken_out(data: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """The items of a dict that holds none of them any longer than its reader."""
+    while data:
+        yield data.popitem()
 
 
 async def run() -> int:

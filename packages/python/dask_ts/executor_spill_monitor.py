@@ -31,6 +31,8 @@ Key = Any
 # where a stock worker logs it; its filter keeps the warning of unmanaged memory rare
 logger = logging.getLogger("distributed.worker.memory")
 
+#: A result of more than this fraction of the limit is made room for before its thread goes on.
+LARGE_RESULT = 0.01
 #: Seconds between two tries to give freed memory back to the system.
 TRIM_INTERVAL = 1.0
 #: What the worker process is told of, at the start and where somebody changes it (in a plugin, say).
@@ -162,6 +164,16 @@ class SpillMonitor:
         if count:
             logger.debug("Moved %d tasks worth %s to disk", count, format_bytes(moved))
 
+    def _make_room(self, limit: int) -> None:
+        """Spills in the thread of a task: with results that are large beside the limit, a look now and then comes
+        when the threads have brought in several more, and the process is ended for them."""
+        spill = self._manager.memory_spill_fraction
+        if spill is False:
+            return
+        memory = self._memory()
+        if memory > spill * limit:
+            self._meter_spill(memory, limit)
+
     def check_room(self, key: Key, nbytes: int) -> None:
         """Called when a task's result has come into memory.
 
@@ -172,9 +184,13 @@ class SpillMonitor:
             all the same would end in a paused worker that never goes on, or in the loss of all results.
         """
         data = self._manager.data
-        if not isinstance(data, Buffer) or data.refused is None:
+        if not isinstance(data, Buffer):
             return
         limit = self._manager.memory_limit
+        if data.refused is None:
+            if limit and nbytes > LARGE_RESULT * limit:
+                self._make_room(limit)
+            return
         fraction = self._manager.memory_spill_fraction or self._manager.memory_pause_fraction
         if not limit or not fraction or self._memory() <= fraction * limit:
             return

@@ -74,6 +74,50 @@ def close_value(value: Any, serializers: Collection[str] | None = None) -> Seria
     return Serialized(header, frames)
 
 
+#: Longer texts and byte strings travel as frames of their own, which no process on the way has to copy.
+_PLAIN_LENGTH = 512
+_PLAIN_ITEMS = 32
+
+
+#: What comes with its task's outcome, and stays in the worker process.
+_TINY_LENGTH = 64
+_TINY_ITEMS = 4
+
+
+def is_tiny(value: Any) -> bool:
+    """Whether a value is so small that the worker process holds it too."""
+    return travels_plain(value, 1, _TINY_LENGTH, _TINY_ITEMS)
+
+
+def travels_plain(value: Any, depth: int = 3, length: int = _PLAIN_LENGTH, items: int = _PLAIN_ITEMS) -> bool:
+    """Whether a value is small and comes out of msgpack exactly as it went in, so that it needs no serializer.
+
+    Every reader takes it, as messages hold such values anyway: it costs a reader a tenth of a serialized one.
+    """
+    kind = type(value)
+    if kind is int:
+        return -0x8000_0000_0000_0000 <= value <= 0xFFFF_FFFF_FFFF_FFFF
+    if kind is float or kind is bool or value is None:
+        return True
+    if kind is str:
+        return len(value) <= length and (value.isascii() or _is_utf8(value))
+    if kind is bytes:
+        return len(value) <= length
+    if kind is tuple:
+        if depth == 0 or len(value) > items:
+            return False
+        return all(travels_plain(item, depth - 1, length, items) for item in value)
+    return False
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def close_leaves(value: Any, serializers: Collection[str] | None) -> Any:
     """A reply in which each ``Serialize`` is closed with the families that its reader allows."""
     if isinstance(value, Serialize):

@@ -25,7 +25,7 @@ from distributed.worker import _run_task_async, _run_task_simple, _worker_cvar
 from dask_ts.executor_meter import CURRENT, metered_context
 from dask_ts.executor_outcomes import FAILURE, RESCHEDULE, SUCCESS, Outcome, OutcomeQueue
 from dask_ts.executor_pool import TaskPool, TaskRun
-from dask_ts.executor_store import Store, open_value
+from dask_ts.executor_store import Store, is_tiny, open_value
 from dask_ts.forks import end_if_child
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ class TaskRunner:
             # an object over the spill target that cannot be pickled
             return self._failed(run, e, start, stop, thread, startstops)
         metadata = run.state.metadata if run.state is not None else None
-        return [
+        outcome = [
             SUCCESS,
             run.key,
             run.run_id,
@@ -320,6 +320,9 @@ class TaskRunner:
             metadata,
             meter,
         ]
+        if is_tiny(value) and not run.actor:
+            outcome.append(value)
+        return outcome
 
     def _failed(
         self,

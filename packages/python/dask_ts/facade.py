@@ -35,6 +35,10 @@ logger = logging.getLogger("distributed.worker")
 #: ``post(op, fields)`` sends a one-way message to the worker process, from any thread.
 Post = Callable[[str, dict[str, Any]], None]
 
+#: After so many looks that found no task, the profile looks so many times less often.
+IDLE_LOOKS = 100
+IDLE_PACE = 5
+
 #: What a stock worker has and this process cannot have.
 ELSEWHERE = {
     "http_server": "the worker process serves HTTP",
@@ -138,6 +142,8 @@ class Worker(distributed.worker.Worker):
         )
         if self.name is None:
             self.name = options["address"]
+        self._profile_interval: float | None = None
+        self._idle_looks = 0
         self.state.address = options["address"]
         self.ip = get_address_host(options["address"])
         self._listen_address = options["address"]
@@ -289,6 +295,7 @@ class Worker(distributed.worker.Worker):
         """One sample of every thread that runs a task (``Worker.trigger_profile``); the stack is cut
         where this package calls the task."""
         active = dict(self.active_threads)
+        self._pace_profile(bool(active))
         if not active:
             return
         start = time()
@@ -301,6 +308,21 @@ class Worker(distributed.worker.Worker):
                 profile.process(frame, True, self.profile_recent, stop=stop)
                 profile.process(frame, True, self.profile_keys[key_split(task)], stop=stop)
         self.digest_metric("profile-duration", time() - start)
+
+    def _pace_profile(self, busy: bool) -> None:
+        """A worker at rest is looked at less often: a hundred times a second are 2 % of a core."""
+        callback = self.periodic_callbacks.get("profile")
+        if callback is None:
+            return
+        if self._profile_interval is None:
+            self._profile_interval = callback.callback_time
+        if busy:
+            self._idle_looks = 0
+            callback.callback_time = self._profile_interval
+        elif self._idle_looks < IDLE_LOOKS:
+            self._idle_looks += 1
+        else:
+            callback.callback_time = self._profile_interval * IDLE_PACE
 
     def heartbeat_extensions(self) -> dict[str, Any]:
         """``extensions`` of a heartbeat: shuffle statistics, and what plugins add."""

@@ -25,6 +25,7 @@ import sys
 from typing import Any
 
 from dask_ts.bridge import BRIDGE_FD, end_with_parent
+from dask_ts.lent_sockets import PASSED_FD, LentReader, take_channel
 
 HEAD_BYTES = 24
 #: Where a child's connections go.
@@ -46,6 +47,10 @@ class ForkServer:
         self.module = module
         self.control = control
         self.children: dict[int, int] = {}
+        #: By the number of the child: where sockets go that are lent to it.
+        self.channels: dict[int, socket.socket] = {}
+        taken = take_channel()
+        self.lent = None if taken is None else LentReader(*taken, self.pass_on)
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
 
@@ -63,11 +68,15 @@ class ForkServer:
         self.send({"ready": True})
         buffer = b""
         sources: list[Any] = [self.control, self.wake_read]
+        if self.lent is not None:
+            sources.append(self.lent.channel)
         while True:
             readable, _, _ = select.select(sources, [], [])
             if self.wake_read in readable:
                 os.read(self.wake_read, 4096)
                 self.reap()
+            if self.lent is not None and self.lent.channel in readable and not self.lent.read():
+                sources.remove(self.lent.channel)
             if self.control in readable:
                 data = self.control.recv(65536)
                 if not data:
@@ -84,8 +93,12 @@ class ForkServer:
         sys.stdout.flush()
         sys.stderr.flush()
         server = os.getpid()
+        ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid:
+            theirs.close()
+            ours.setblocking(False)
+            self.channels[request["fork"]] = ours
             self.children[pid] = request["fork"]
             self.send({"forked": request["fork"], "pid": pid})
             return False
@@ -93,6 +106,8 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self.wake_read)
         os.close(self.wake_write)
+        for channel in (ours, *self.channels.values(), *([self.lent.channel] if self.lent else [])):
+            channel.close()
         self.control.detach()  # connect() puts the bridge in its place
         connect(request["socket"], request["fork"])
         for name, value in request["env"].items():
@@ -101,9 +116,22 @@ class ForkServer:
             else:
                 os.environ[name] = value
         os.environ["DASK_TS_PARENT_PID"] = str(server)
+        os.environ[PASSED_FD] = str(theirs.detach())
         if request["cwd"] is not None:
             os.chdir(request["cwd"])
         return True
+
+    def pass_on(self, message: dict[str, Any], fd: int) -> None:
+        """A socket that is lent to a child goes to it; one that it does not take is not waited for."""
+        channel = self.channels.get(message.get("child", -1))
+        line = json.dumps({"cmd": "NODE_HANDLE", "msg": message}).encode() + b"\n"
+        try:
+            if channel is not None:
+                socket.send_fds(channel, [line], [fd])
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def reap(self) -> None:
         while self.children:
@@ -116,6 +144,7 @@ class ForkServer:
             number = self.children.pop(pid, None)
             if number is None:
                 continue
+            self.channels.pop(number).close()
             signalled = os.WIFSIGNALED(status)
             self.send(
                 {

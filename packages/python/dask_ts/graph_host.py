@@ -20,6 +20,7 @@ from distributed.core import error_message
 
 from dask_ts import graph_host_calls as calls
 from dask_ts.bridge import Bridge, Message
+from dask_ts.bridge_log import one_record_per_line
 from dask_ts.graph_columns import Columns
 from dask_ts.graph_open import (
     Annotations,
@@ -120,6 +121,7 @@ def open_graph(
             "total": total,
             "external": list(columns.external),
             "annotation_sets": merged.sets,
+            "annotations": merged.common,
             "code": [list(source) for source in open_pickled(code) or ()],
             "span_metadata": open_pickled(span_metadata) or {},
         }
@@ -144,6 +146,7 @@ def main() -> None:
 def serve(make: Callable[[], GraphHost]) -> None:
     """Runs a host until its parent ends it."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(name)s - %(message)s")
+    one_record_per_line()
     make_cull_linear()
     # a graph that holds the GIL gives way to small requests sooner than after 5 ms
     sys.setswitchinterval(0.002)

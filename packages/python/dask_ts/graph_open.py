@@ -185,18 +185,15 @@ class Annotations:
             self._kept.append(values)
         return number
 
-    def _intern(self, values: dict[str, Any]) -> int:
-        from distributed.protocol.serialize import ToPickle
+    @property
+    def common(self) -> dict[str, Any]:
+        """What the whole graph was annotated with, as ``Computation.annotations`` has it."""
+        return sendable_values({name: {**self._constant, **self._callable}[name] for name in self._order})
 
+    def _intern(self, values: dict[str, Any]) -> int:
         from dask_ts.bridge import encode_message
 
-        sendable: dict[str, Any] = {}
-        for name, value in values.items():
-            try:
-                encode_message([{"value": value}])
-                sendable[name] = value
-            except Exception:
-                sendable[name] = ToPickle(value)
+        sendable = sendable_values(values)
         if len(self.sets) >= 100_000:  # a value of its own for every task: do not look for twins
             self.sets.append(sendable)
             return len(self.sets) - 1
@@ -208,3 +205,19 @@ class Annotations:
         if number == len(self.sets):
             self.sets.append(sendable)
         return number
+
+
+def sendable_values(values: dict[str, Any]) -> dict[str, Any]:
+    """What msgpack cannot hold travels as a pickle."""
+    from distributed.protocol.serialize import ToPickle
+
+    from dask_ts.bridge import encode_message
+
+    sendable: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            encode_message([{"value": value}])
+            sendable[name] = value
+        except Exception:
+            sendable[name] = ToPickle(value)
+    return sendable

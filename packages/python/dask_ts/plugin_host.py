@@ -237,6 +237,7 @@ async def closing(host: PluginHost) -> None:
     await host.plugins.call_all("close")
     for callback in host.view.periodic_callbacks.values():
         callback.stop()
+    host.view._event_finished.set()
     await host.view.rpc.close()
 
 

@@ -16,7 +16,7 @@ from distributed.protocol import pickle
 from dask_ts.bridge import Message
 from dask_ts.failures import Failures
 from dask_ts.graph_open import open_pickled
-from dask_ts.scheduler_view import Table
+from dask_ts.scheduler_view import Table, keeping
 
 if TYPE_CHECKING:
     from dask_ts.plugin_host import PluginHost
@@ -109,11 +109,14 @@ class Plugins:
             self._store(name, plugin)
 
     def _store(self, name: str, plugin: Any) -> None:
+        token = keeping.set(True)
         try:
             data = pickle.dumps(plugin)
         except Exception as e:
             logger.warning("Scheduler plugin %r is lost if the plugin host ends: it cannot be pickled (%s)", name, e)
             return
+        finally:
+            keeping.reset(token)
         self._host.bridge.send({"op": "plugin-stored", "name": name, "plugin": data})
 
     def remove(self, name: str) -> None:

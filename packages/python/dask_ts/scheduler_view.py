@@ -7,9 +7,12 @@ here. What stock's Scheduler has and this one cannot have raises an AttributeErr
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import inspect
 import logging
 import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, KeysView, MutableMapping, ValuesView
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,145 +21,25 @@ import distributed.scheduler as stock
 import psutil
 from distributed.comm import get_address_host, unparse_host_port
 from distributed.core import AsyncTaskGroup, ConnectionPool, Status
+from distributed.counter import Counter
 from distributed.protocol.serialize import _is_dumpable
 from distributed.security import Security
 from distributed.utils import import_file
 
+from dask_ts.scheduler_names import CONSTANTS, DICTS_OF_LISTS, ELSEWHERE, LISTS, OPS, REUSED, SETS, VALUES
 from dask_ts.view_source import Source
 from dask_ts.view_spans import spans_extension
 from dask_ts.view_states import Computation, State, StateMapping, Views
+from dask_ts.view_streams import Listener, Service, Stream
 
 if TYPE_CHECKING:
     from dask_ts.plugin_host import PluginHost
 
-#: Values of the scheduler that are asked by name.
-VALUES = (
-    "address",
-    "addresses",
-    "aliases",
-    "allowed_failures",
-    "bandwidth",
-    "bandwidth_types",
-    "bandwidth_workers",
-    "contact_address",
-    "cumulative_worker_metrics",
-    "host_info",
-    "id",
-    "idle_since",
-    "idle_timeout",
-    "is_idle",
-    "listen_address",
-    "n_tasks",
-    "name",
-    "nanny_plugins",
-    "no_workers_timeout",
-    "resources",
-    "scheduler_file",
-    "services",
-    "started",
-    "task_metadata",
-    "time_started",
-    "total_memory",
-    "total_nthreads",
-    "total_nthreads_history",
-    "total_occupancy",
-    "transition_counter",
-    "validate",
-    "worker_plugins",
-    "worker_ttl",
-    "DEFAULT_TASK_DURATION",
-    "UNKNOWN_TASK_DURATION",
-    "WORKER_SATURATION",
-)
+#: Set while a plugin is pickled to be brought back: the scheduler in it is that of the process which opens it.
+keeping: contextvars.ContextVar[bool] = contextvars.ContextVar("keeping", default=False)
 
-#: Methods of stock's Scheduler and the RPC op that does the same.
-OPS = {
-    "adaptive_target": "adaptive_target",
-    "add_keys": "add_keys",
-    "add_resources": "set_resources",
-    "benchmark_hardware": "benchmark_hardware",
-    "broadcast": "broadcast",
-    "check_idle": "check_idle",
-    "client_desires_keys": "client-desires-keys",
-    "client_releases_keys": "client-releases-keys",
-    "client_send": "client-send",
-    "close": "terminate",
-    "close_worker": "close-worker",
-    "dump_cluster_state_to_url": "dump_cluster_state_to_url",
-    "gather": "gather",
-    "get_call_stack": "call_stack",
-    "get_cluster_state": "get_cluster_state",
-    "get_events": "events",
-    "get_has_what": "has_what",
-    "get_logs": "get_logs",
-    "get_metadata": "get_metadata",
-    "get_nbytes": "nbytes",
-    "get_ncores": "ncores",
-    "get_ncores_running": "ncores_running",
-    "get_processing": "processing",
-    "get_profile": "profile",
-    "get_profile_metadata": "profile_metadata",
-    "get_task_prefix_states": "get_task_prefix_states",
-    "get_task_status": "get_task_status",
-    "get_task_stream": "get_task_stream",
-    "get_task_stream_index": "get_task_stream_index",
-    "get_who_has": "who_has",
-    "get_worker_logs": "worker_logs",
-    "handle_worker_status_change": "worker-status-change",
-    "identity": "identity",
-    "log_event": "log_event",
-    "performance_report": "performance_report",
-    "proxy": "proxy",
-    "rebalance": "rebalance",
-    "register_nanny_plugin": "register_nanny_plugin",
-    "register_worker_plugin": "register_worker_plugin",
-    "remove_client": "remove-client",
-    "remove_worker": "unregister",
-    "replicate": "replicate",
-    "report": "report",
-    "request_acquire_replicas": "request-acquire-replicas",
-    "request_remove_replicas": "request-remove-replicas",
-    "restart": "restart",
-    "restart_workers": "restart_workers",
-    "retire_workers": "retire_workers",
-    "scatter": "scatter",
-    "set_metadata": "set_metadata",
-    "set_restrictions": "set_restrictions",
-    "start_task_metadata": "start_task_metadata",
-    "stimulus_cancel": "cancel-keys",
-    "stimulus_retry": "retry",
-    "stop_task_metadata": "stop_task_metadata",
-    "subscribe_topic": "subscribe-topic",
-    "unregister_nanny_plugin": "unregister_nanny_plugin",
-    "unregister_worker_plugin": "unregister_worker_plugin",
-    "unsubscribe_topic": "unsubscribe-topic",
-    "update_data": "update_data",
-    "versions": "versions",
-    "worker_send": "worker-send",
-    "workers_to_close": "workers_to_close",
-}
-
-#: Methods of stock's Scheduler that only combine what is here.
-REUSED = (
-    "coerce_hostname",
-    "get_comm_cost",
-    "get_worker_monitor_info",
-    "get_worker_service_addr",
-    "valid_workers",
-    "worker_objective",
-    "workers_list",
-)
-
-#: Why something is not here, beyond "it is in the scheduler's process".
-ELSEWHERE = {
-    "http_server": "the scheduler's process serves HTTP",
-    "http_application": "the scheduler's process serves HTTP",
-    "stream_comms": "use worker_send",
-    "client_comms": "use client_send or report",
-    "transition": "task states change in the scheduler's process only",
-    "transitions": "task states change in the scheduler's process only",
-    "transition_log": "use get_story",
-}
+#: Attributes that stock's __init__ sets, as far as its classes declare them.
+STOCK_ATTRIBUTES = frozenset(name for cls in stock.Scheduler.__mro__ for name in getattr(cls, "__annotations__", ()))
 
 
 class Table(MutableMapping):
@@ -217,6 +100,8 @@ class SchedulerView:
     def __init__(self, host: PluginHost) -> None:
         from tornado.ioloop import IOLoop
 
+        global _this
+        _this = self
         self._host = host
         self._source = source = host.source
         self._views = views = Views(source, self)
@@ -226,6 +111,8 @@ class SchedulerView:
         self.clients = StateMapping(source, "clients", "client", views.client)
         self.task_groups = StateMapping(source, "task_groups", "group", views.group)
         self.task_prefixes = StateMapping(source, "task_prefixes", "prefix", views.prefix)
+        self.client_comms = StateMapping(source, "client_comms", "client_comm", self._client_stream)
+        self.stream_comms = StateMapping(source, "stream_comms", "stream_comm", self._worker_stream)
         self.plugins = host.plugins.table
         self.handlers = Table(host.tell_handlers)
         self.stream_handlers = Table(host.tell_handlers)
@@ -237,7 +124,11 @@ class SchedulerView:
         self.rpc = ConnectionPool(deserialize=False, connection_args=self.connection_args)
         self.logger = logging.getLogger("distributed.scheduler")
         self._ongoing_background_tasks = AsyncTaskGroup()
-        self._fixed = frozenset((*self.__dict__, *VALUES))
+        self._event_finished = asyncio.Event()
+        self._counters: defaultdict[Any, Counter] = defaultdict(Counter)
+        self._digests_total: defaultdict[Any, float] = defaultdict(int)
+        self._digests_max: defaultdict[Any, float] = defaultdict(int)
+        self._fixed = frozenset((*self.__dict__, *VALUES, *CONSTANTS))
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -247,13 +138,15 @@ class SchedulerView:
     def __getattr__(self, name: str) -> Any:
         if name in VALUES:
             return self._source.value(name)
+        if name in CONSTANTS:
+            return CONSTANTS[name]
         if name in OPS:
             return self._method(name, OPS[name])
         if name in REUSED:
             return getattr(stock.Scheduler, name).__get__(self)
         if name.startswith("__"):
             raise AttributeError(name)
-        if hasattr(stock.Scheduler, name) or name in ELSEWHERE:
+        if name in ELSEWHERE or hasattr(stock.Scheduler, name) or name in STOCK_ATTRIBUTES:
             why = ELSEWHERE.get(name, "functions, plugins and preload modules run beside the scheduler, not in it")
             raise AttributeError(f"the scheduler's {name!r} cannot be had here: {why}")
         raise AttributeError(f"'Scheduler' object has no attribute {name!r}")
@@ -265,9 +158,11 @@ class SchedulerView:
         object.__setattr__(self, name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *VALUES, *OPS, *REUSED})
+        return sorted({*object.__dir__(self), *VALUES, *CONSTANTS, *OPS, *REUSED})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if keeping.get():
+            return this_scheduler, ()
         raise TypeError("the scheduler cannot be sent: return its attributes instead")
 
     def __repr__(self) -> str:
@@ -332,13 +227,63 @@ class SchedulerView:
         return self._views.tasks_of("replicated_tasks")
 
     @property
-    def computations(self) -> list[Computation]:
-        return [Computation(self._views, facts) for facts in self._source.value("computations")]
+    def computations(self) -> deque[Computation]:
+        return deque(Computation(self._views, facts) for facts in self._source.value("computations"))
+
+    @property
+    def blocked_handlers(self) -> list[str]:
+        return list(self._source.value("blocked_handlers"))
+
+    @property
+    def services(self) -> dict[str, Service]:
+        return {name: Service(port) for name, port in self._source.value("services").items()}
+
+    @property
+    def total_nthreads_history(self) -> list[tuple[float, int]]:
+        return list(self._source.value("total_nthreads_history"))
 
     @property
     def monitor(self) -> SimpleNamespace:
         """``count``, ``cpu`` and ``memory`` of the scheduler's process."""
         return SimpleNamespace(**self._source.value("monitor"))
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [Listener(*addresses) for addresses in self._source.value("listeners")]
+
+    @property
+    def listener(self) -> Listener:
+        return self.listeners[0]
+
+    @property
+    def transition_log(self) -> deque[Any]:
+        """All that is kept of it (``distributed.admin.low-level-log-length``), as it is now."""
+        return deque(stock.Transition(*row) for row in self._source.scan("transition_log"))
+
+    @property
+    def counters(self) -> defaultdict[Any, Counter]:
+        """``counters["op"]``: calls of each op since the start; and what user code counts."""
+        self._counters["op"].components[0].update(self._source.value("op_counts"))
+        return self._counters
+
+    @property
+    def digests_total(self) -> defaultdict[Any, float]:
+        """``tick-duration`` of the scheduler's process, and what ``digest_metric`` was given."""
+        self._digests_total["tick-duration"] = self._source.value("tick-duration")[1]
+        return self._digests_total
+
+    @property
+    def digests_total_since_heartbeat(self) -> defaultdict[Any, float]:
+        return self.digests_total
+
+    @property
+    def digests_max(self) -> defaultdict[Any, float]:
+        self._digests_max["tick-duration"] = self._source.value("tick-duration")[0]
+        return self._digests_max
+
+    def digest_metric(self, name: Any, value: float) -> None:
+        self._digests_total[name] += value
+        self._digests_max[name] = max(self._digests_max[name], value)
 
     @property
     def preloads(self) -> Any:
@@ -350,9 +295,9 @@ class SchedulerView:
         return psutil.Process(os.getppid())
 
     @property
-    def erred_tasks(self) -> list[Any]:
+    def erred_tasks(self) -> deque[Any]:
         rows = self._source.value("erred_tasks")
-        return [stock.ErredTask(key, time, set(erred_on), *texts) for key, time, erred_on, *texts in rows]
+        return deque(stock.ErredTask(key, time, set(erred_on), *texts) for key, time, erred_on, *texts in rows)
 
     @property
     def memory(self) -> stock.MemoryState:
@@ -376,8 +321,32 @@ class SchedulerView:
             msg["worker"] = worker
         self.log_event(topic, msg)
 
-    async def feed(self, *_: Any, **__: Any) -> None:
-        raise AttributeError("the scheduler's 'feed' cannot be had here: it serves a connection")
+    async def finished(self) -> None:
+        """Returns when the scheduler closes, after the plugins' ``close``."""
+        await self._event_finished.wait()
+
+    def reschedule(self, key: Any, worker: str | None = None, *, stimulus_id: str) -> None:
+        """``_reschedule`` by its older name."""
+        self._reschedule(key, worker, stimulus_id=stimulus_id)
+
+    def decide_worker_non_rootish(self, ts: Any) -> Any:
+        return self._decided("non-rootish", ts=ts)
+
+    def decide_worker_rootish_queuing_disabled(self, ts: Any) -> Any:
+        return self._decided("rootish-queuing-disabled", ts=ts)
+
+    def decide_worker_rootish_queuing_enabled(self) -> Any:
+        return self._decided("rootish-queuing-enabled")
+
+    def _decided(self, how: str, **fields: Any) -> Any:
+        address = self._source.call(f"decide-worker-{how}", plain(fields))
+        return None if address is None else self._views.worker(address)
+
+    def _client_stream(self, client: str) -> Stream:
+        return Stream(lambda msg: self.client_send(client, msg), client)
+
+    def _worker_stream(self, worker: str) -> Stream:
+        return Stream(lambda msg: self.worker_send(worker, msg), worker)
 
     # plugins, files
 
@@ -428,18 +397,42 @@ class SchedulerView:
         if inspect.iscoroutinefunction(function):
 
             async def later(*args: Any, **kwargs: Any) -> Any:
-                return await self._source.call_async(op, fields(args, kwargs))
+                return as_stock(name, await self._source.call_async(op, fields(args, kwargs)))
 
             method: Callable = later
         else:
 
             def at_once(*args: Any, **kwargs: Any) -> Any:
-                return self._source.call(op, fields(args, kwargs))
+                return as_stock(name, self._source.call(op, fields(args, kwargs)))
 
             method = at_once
         method.__name__ = name
         method.__doc__ = function.__doc__
         return method
+
+
+_this: SchedulerView | None = None
+
+
+def this_scheduler() -> SchedulerView:
+    """The scheduler of this process."""
+    assert _this is not None
+    return _this
+
+
+# programs that tell a scheduler from a worker by ``type(dask_server).__name__``
+SchedulerView.__name__ = SchedulerView.__qualname__ = "Scheduler"
+
+
+def as_stock(name: str, value: Any) -> Any:
+    """A method's result in the types that stock's gives; sequences come as tuples."""
+    if name in LISTS and isinstance(value, tuple):
+        return list(value)
+    if name in SETS and isinstance(value, tuple):
+        return set(value)
+    if name in DICTS_OF_LISTS and isinstance(value, dict):
+        return {key: list(items) if isinstance(items, tuple) else items for key, items in value.items()}
+    return value
 
 
 def plain(value: Any) -> Any:

@@ -241,7 +241,11 @@ class TaskState(State):
         return self._field("annotations")
 
     def get_nbytes(self) -> int:
-        return max(self._facts()["nbytes"], 0)
+        nbytes = self._facts()["nbytes"]
+        return nbytes if nbytes >= 0 else stock.DEFAULT_DATA_SIZE
+
+    def get_nbytes_deps(self) -> int:
+        return sum(dts.get_nbytes() for dts in self.dependencies)
 
 
 class ClientState(State):
@@ -312,7 +316,7 @@ class Computation:
         self.id = UUID(facts["id"])
         self.start: float = facts["start"]
         self.code = [tuple(SourceCode(*source) for source in snippet) for snippet in facts["code"]]
-        self.annotations: dict[str, Any] = facts["annotations"]
+        self.annotations = {name: open_pickled(value) for name, value in facts["annotations"].items()}
         self.groups = {views.group(name) for name in facts["groups"]}
         self.states: dict[str, int] = facts["states"]
         self.stop: float = facts["stop"]

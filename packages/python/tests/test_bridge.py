@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 from distributed.protocol.serialize import Pickled, Serialized, ToPickle, to_serialize
+from distributed.protocol.utils import merge_memoryviews
 
 from dask_ts.bridge import LARGE, Bridge, Encoder, FrameReader, decode_message, encode_message, pack_frames
 
@@ -20,7 +21,7 @@ class Pieces:
     def __init__(self, data: bytes, sizes) -> None:
         self.data, self.at, self.sizes = data, 0, sizes
 
-    def recv_into(self, buffer) -> int:
+    def recv_into(self, buffer, nbytes=0, flags=0) -> int:
         n = min(next(self.sizes), len(buffer), len(self.data) - self.at)
         buffer[:n] = self.data[self.at : self.at + n]
         self.at += n
@@ -115,3 +116,21 @@ def test_writers_in_threads_and_a_slow_reader():
     assert sorted(got) == list(range(20))
     bridge.close()
     theirs.close()
+
+
+def test_the_shards_of_a_buffer_are_received_into_one(monkeypatch):
+    monkeypatch.setattr("dask_ts.bridge.SHARD", 2**20)
+    shard = bytes(range(256)) * 2**12
+    frames = [b"head", shard, shard, b"rest", b"other" * LARGE]
+    received: list = []
+    reader = FrameReader(received.append)
+    here, there = socket.socketpair()
+    data = b"".join(pack_frames(frames))
+    thread = threading.Thread(target=here.sendall, args=(data,))
+    thread.start()
+    while not received:
+        assert reader.read(there)
+    thread.join()
+    assert [bytes(frame) for frame in received[0]] == frames
+    merged = merge_memoryviews(received[0][1:4])
+    assert bytes(merged) == shard + shard + b"rest"

@@ -75,6 +75,21 @@ def test_from_above_spill_down_to_target(buffer):
     assert worker.digests["memory-monitor", "disk-write", "count"] == 2
 
 
+def test_a_large_result_is_made_room_for_at_once(buffer):
+    """The thread that brings it in does so: the next look may come after several more."""
+    worker = Worker(buffer)
+    monitor = SpillMonitor(worker, lambda settings: None)
+    fill(buffer, 9)
+    monitor.check_room(8, nbytes=1)
+    assert not buffer.disk
+    monitor.check_room(8, nbytes=100)
+    assert len(buffer.fast) == 6
+    worker.memory_manager.memory_spill_fraction = False
+    fill(buffer, 9)
+    monitor.check_room(8, nbytes=100)
+    assert len(buffer.fast) == 9
+
+
 def test_without_a_target_it_stops_below_spill(buffer):
     worker = Worker(buffer, memory_target_fraction=False)
     fill(buffer, 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -33,13 +34,24 @@ def reason_against() -> str | None:
     return None
 
 
+def claim_prefix() -> tuple[str, socket.socket]:
+    """The first half of addresses that no other process has; a name that the kernel frees with the process holds it."""
+    for octet in range(64, 192):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0{PREFIX}-10.{octet}")
+            return f"10.{octet}", claim
+        except OSError:
+            claim.close()
+    raise NetworkError("all networks are in use")
+
+
 class TaskNetwork:
     """A bridge of this process, whose first address is the host's; tasks get the others."""
 
     def __init__(self) -> None:
         self.id = os.getpid()
-        octet = 64 + self.id % 128
-        self.prefix = f"10.{octet}"
+        self.prefix, self._claim = claim_prefix()
         self.host = f"{self.prefix}.0.1"
         # Names of interfaces have 15 letters at most.
         self.bridge = f"dab{self.id}"
@@ -78,6 +90,7 @@ class TaskNetwork:
             self.remove(name)
         subprocess.run(["iptables", "-D", *self._rule], capture_output=True)
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True)
+        self._claim.close()
 
     @staticmethod
     def _names(owner: int) -> list[str]:

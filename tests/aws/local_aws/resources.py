@@ -298,6 +298,34 @@ def generate_resource_name(resource_type, stack_name, logical_id, original=parsi
     return name.lower() if resource_type == "AWS::ECR::Repository" else name
 
 
+def build_resource_diff(self, template, parameters=None, original=parsing.ResourceMap.build_resource_diff):
+    """What moto's lacks: resources that come and go with a condition."""
+    actions = original(self, template, parameters)
+    given = {**self.input_parameters, **(parameters or {})}
+    name = self._parsed_resources["AWS::StackName"]
+    after = parsing.ResourceMap(
+        self.stack_id, name, given, self.tags, self._region_name, self._account_id, template, {}
+    )
+    for load in (after.load_mapping, after.load_parameters, after.load_conditions):
+        load()
+    for logical, resource in template["Resources"].items():
+        if "Condition" not in resource or logical not in self._resource_json_map:
+            continue
+        was, will_be = logical in self._parsed_resources, after.lazy_condition_map[resource["Condition"]]
+        if logical in actions["Modify"] and not (was and will_be):
+            actions["Modify"].remove(logical)
+        if was is not will_be:
+            actions["Add" if will_be else "Remove"].append(logical)
+    return actions
+
+
+def update_resources(self, template, parameters=None, original=parsing.ResourceMap.update):
+    gone = build_resource_diff(self, template, parameters)["Remove"]
+    original(self, template, parameters)
+    for logical in gone:
+        self._parsed_resources.pop(logical, None)
+
+
 def attribute_of_file_system(self, name):
     if name == "Arn":
         return self.file_system_arn
@@ -314,6 +342,8 @@ def install() -> None:
     """Replaces moto's parts; before the first template is read."""
     parsing.clean_json = clean_json
     parsing.generate_resource_name = generate_resource_name
+    parsing.ResourceMap.build_resource_diff = build_resource_diff
+    parsing.ResourceMap.update = update_resources
     resolve = CloudFormationBackend._resolve_update_parameters
 
     def resolve_parameters(self, instance, incoming_params):

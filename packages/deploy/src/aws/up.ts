@@ -37,7 +37,8 @@ export async function up(kind: Kind, flags: UpFlags): Promise<void> {
   const clients = openClients(flags.region);
   const { stacks, ecs } = clients;
   const existing = await findStack(stacks, flags.name);
-  if (existing !== undefined) refuseBroken(existing);
+  if (existing === undefined) checkName(kind, flags.name);
+  else refuseBroken(existing);
   const given = givenParameters(kind, flags);
   const parameters =
     existing === undefined
@@ -65,6 +66,19 @@ export async function up(kind: Kind, flags: UpFlags): Promise<void> {
   progress("Starting the tasks …");
   await waitForServices(ecs, outputs.get("ClusterName") ?? "", SERVICES_TIMEOUT_MS);
   for (const line of await addressLines(clients, outputs)) result(line);
+}
+
+/**
+ * The capacity provider's name begins with the stack's, and ECS keeps these beginnings for itself: the stack would fail
+ * after minutes, and roll back.
+ */
+function checkName(kind: Kind, name: string): void {
+  const reserved = /^(aws|ecs|fargate)/i.exec(name);
+  if (kind === "ec2" && reserved !== null) {
+    throw new DeployError(
+      `the name of an ec2 cluster cannot begin with '${reserved[0]}' (ECS keeps that): not '${name}'`,
+    );
+  }
 }
 
 /** A stack whose creation failed can only be deleted. */

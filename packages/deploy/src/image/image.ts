@@ -1,5 +1,5 @@
 /** `dask-ts deploy image build|push|remove`: the image of this checkout, here and in the account's registry. */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { openClients } from "../aws/clients.ts";
@@ -39,8 +39,9 @@ export async function buildImage(flags: ImageFlags): Promise<string[]> {
     dockerfile,
     ...(flags.target === undefined ? [] : ["--target", flags.target]),
     ...(flags.platform === undefined ? [] : ["--platform", flags.platform]),
-    ...flags.buildArg.flatMap((one) => ["--build-arg", one]),
     ...names.flatMap((name) => ["--tag", name]),
+    // Before the user's: of two with one name the last counts.
+    ...[...labelArguments(root), ...flags.buildArg].flatMap((one) => ["--build-arg", one]),
     root,
   ]);
   for (const name of names) result(name);
@@ -78,6 +79,24 @@ function tagsFor({ tag, target }: ImageFlags): string[] {
   return tag === undefined ? [`${packageVersion()}${suffix}`, `latest${suffix}`] : [tag];
 }
 
+/** What the Dockerfile makes labels of: the version, and the commit and origin where this is a clone. */
+function labelArguments(root: string): string[] {
+  const git = (...args: readonly string[]): string => {
+    const { status, stdout } = spawnSync("git", ["-C", root, ...args], { encoding: "utf8" });
+    return status === 0 ? stdout.trim() : "";
+  };
+  const revision = git("rev-parse", "HEAD");
+  // A URL may hold a password.
+  const source = git("remote", "get-url", "origin").replace(/^(\w+:\/\/)[^/]*@/, "$1");
+  const known = [`VERSION=${packageVersion()}`];
+  if (revision !== "") {
+    const changed = git("status", "--porcelain", "--untracked-files=no") !== "";
+    known.push(`REVISION=${revision}${changed ? "-changed" : ""}`);
+  }
+  if (/^\w+:\/\//.test(source)) known.push(`SOURCE=${source}`);
+  return known;
+}
+
 /** The password goes over stdin: arguments are seen by every user of the machine. */
 async function logIn(engine: string, { user, password, registry }: Login): Promise<void> {
   await run(engine, ["login", "--username", user, "--password-stdin", registry], password);
@@ -85,7 +104,9 @@ async function logIn(engine: string, { user, password, registry }: Login): Promi
 
 /** Runs the engine's command, its output on stderr. @throws {DeployError} where it fails. */
 async function run(engine: string, args: readonly string[], input?: string): Promise<void> {
-  const child = spawn(engine, args, { stdio: [input === undefined ? "ignore" : "pipe", 2, 2] });
+  // The Dockerfile needs BuildKit; clients before release 23 use it only where they are told to.
+  const env = { DOCKER_BUILDKIT: "1", ...process.env };
+  const child = spawn(engine, args, { env, stdio: [input === undefined ? "ignore" : "pipe", 2, 2] });
   child.stdin?.on("error", () => undefined);
   child.stdin?.end(input);
   const code = await new Promise<number>((done, fail) => {

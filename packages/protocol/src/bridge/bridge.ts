@@ -13,10 +13,13 @@
  */
 import type { Socket } from "node:net";
 import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
 import { ProtocolError, TimeoutError } from "../errors.ts";
 import { FrameSplitter } from "../frames.ts";
 import { decodeMessage, packMessage } from "../message.ts";
 import { isMessage, type Message, type Value } from "../msgpack/value.ts";
+import { forwardOutput } from "./forward-output.ts";
 import { type Launched, type LaunchOptions, launchProcess } from "./launch.ts";
 
 export interface PythonChildOptions extends LaunchOptions {
@@ -30,6 +33,8 @@ export interface PythonChildOptions extends LaunchOptions {
   readonly onExit?: (code: number | null, signal: string | null) => void;
   /** A line that the child wrote. */
   readonly onLine?: (stream: "stdout" | "stderr", line: string) => void;
+  /** Where the child's output goes as it is, as fast as it is taken there; `onLine` then has only the bridge's own. */
+  readonly output?: { readonly stdout: Writable; readonly stderr: Writable };
 }
 
 /** The child is gone while something was asked of it, or could not be started. */
@@ -60,6 +65,8 @@ export interface PythonChild {
    * @throws {PythonChildError} where the child dies before it answers.
    */
   request(op: string, fields: Message, onChunk?: (chunk: Message) => void): Promise<Message>;
+  /** Lends the child a socket for one message; the number by which it knows it, undefined where it takes none. */
+  lend(socket: Socket): number | undefined;
   /** Answers a request of the child. */
   reply(id: Value | undefined, fields: Message): void;
   /** Closes the socket, which ends the child; SIGKILL after `timeoutMs`. Resolves when it is gone. */
@@ -158,6 +165,13 @@ class SocketChild implements PythonChild {
   }
 
   #readLines(name: "stdout" | "stderr"): void {
+    const target = this.#options.output?.[name];
+    if (target !== undefined) {
+      const source = this.#process[name];
+      forwardOutput(source, target);
+      if (name === "stderr") this.#keepErrors(source);
+      return;
+    }
     createInterface({ input: this.#process[name], crlfDelay: Number.POSITIVE_INFINITY }).on("line", (line) => {
       if (name === "stderr" && !this.#isReady) {
         this.#lastErrors.push(line);
@@ -165,6 +179,23 @@ class SocketChild implements PythonChild {
       }
       this.#options.onLine?.(name, line);
     });
+  }
+
+  /** What is written until the child is ready: why it does not start, where it does not. */
+  #keepErrors(source: Readable): void {
+    const decoder = new StringDecoder("utf8");
+    let rest = "";
+    const keep = (chunk: Buffer): void => {
+      if (this.#isReady) {
+        source.off("data", keep);
+        return;
+      }
+      const lines = (rest + decoder.write(chunk)).split("\n");
+      rest = lines.pop() ?? "";
+      this.#lastErrors.push(...lines);
+      this.#lastErrors.splice(0, this.#lastErrors.length - STDERR_LINES_KEPT);
+    };
+    source.on("data", keep);
   }
 
   #onData(chunk: Uint8Array): void {
@@ -291,6 +322,11 @@ class SocketChild implements PythonChild {
       this.#waiting.set(id, { resolve, reject, onChunk });
       this.send({ ...fields, op, id });
     });
+  }
+
+  lend(socket: Socket): number | undefined {
+    const number = this.#nextId++;
+    return !this.#exited && this.#process.lend(socket, number) ? number : undefined;
   }
 
   reply(id: Value | undefined, fields: Message): void {

@@ -8,7 +8,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { type ChildEnd, type Launched, type LaunchOptions, launchProcess } from "./launch.ts";
+import { type ChildEnd, lastWords, type Launched, type LaunchOptions, launchProcess, outputRead } from "./launch.ts";
 
 /** The length of what a connection of a child begins with: `number role`, padded. */
 const HEAD_BYTES = 24;
@@ -21,6 +21,7 @@ interface Fork {
   readonly reject: (error: Error) => void;
   readonly end: (end: ChildEnd) => void;
   readonly exited: Promise<ChildEnd>;
+  readonly number: number;
   pid: number;
   alive: boolean;
 }
@@ -70,7 +71,12 @@ export class ForkServer {
         listener.once("error", reject);
         listener.listen(join(directory, "s"), resolve);
       });
-      const launched = await launchProcess({ ...options, module: "dask_ts.fork_server", args: [module] });
+      const launched = await launchProcess({
+        ...options,
+        module: "dask_ts.fork_server",
+        args: [module],
+        lending: true,
+      });
       const words: string[] = [];
       for (const name of ["stdout", "stderr"] as const) {
         createInterface({ input: launched[name] }).on("line", (line) => {
@@ -112,7 +118,7 @@ export class ForkServer {
       const exited = new Promise<ChildEnd>((settle) => {
         end = settle;
       });
-      this.#forks.set(number, { sockets: new Map(), resolve, reject, end, exited, pid: -1, alive: true });
+      this.#forks.set(number, { sockets: new Map(), resolve, reject, end, exited, number, pid: -1, alive: true });
       const changes = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, value ?? null]));
       const request = { fork: number, socket: join(this.#directory, "s"), env: changes, cwd: cwd ?? null };
       this.#process.socket.write(`${JSON.stringify(request)}\n`);
@@ -161,18 +167,17 @@ export class ForkServer {
   #connected(fork: Fork): void {
     if (fork.pid === -1 || fork.sockets.size < ROLES.length) return;
     const [socket, stdout, stderr] = ROLES.map((role) => fork.sockets.get(role)) as [Socket, Socket, Socket];
-    const read = [stdout, stderr].map(
-      (stream) => new Promise<void>((resolve) => stream.once("close", () => resolve())),
-    );
+    const read = outputRead([stdout, stderr]);
     fork.resolve({
       pid: fork.pid,
       socket,
       stdout,
       stderr,
       ended: fork.exited.then(async (end) => {
-        await Promise.all(read);
+        await lastWords(read, [stdout, stderr]);
         return end;
       }),
+      lend: (lent, number) => this.#process.lend(lent, number, fork.number),
       unref: () => {
         for (const stream of [socket, stdout, stderr]) stream.unref();
       },

@@ -2,6 +2,7 @@
  * A comm: an ordered, message-based connection (distributed.comm.core.Comm). Everything above it knows only this
  * interface; sockets are in `tcp.ts` and `tls.ts`.
  */
+import type { Socket } from "node:net";
 import type { Value } from "../msgpack/value.ts";
 
 /** Called for each message, in order. A thrown error (or a rejected promise) aborts the comm. */
@@ -39,6 +40,11 @@ export interface Comm {
    * is undefined where either side closed it between two messages.
    */
   onClose(listener: (error: Error | undefined) => void): void;
+  /**
+   * The socket below, for somebody else to write one message to it; undefined where bytes do not go over it as they are
+   * (TLS, WebSockets) or some are queued. Nothing may be sent here until then.
+   */
+  lend?(): Socket | undefined;
   /** Writes what is queued, then closes. */
   close(): Promise<void>;
   /** Closes at once, drops what is queued. */

@@ -5,7 +5,9 @@
  * Writing: all that is sent in one turn of the event loop goes out in one write. Reading: a chunk is split and decoded
  * at once, and a synchronous listener runs for every message in it, with no promise and no copy in between.
  */
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { CommClosedError, ProtocolError } from "../errors.ts";
 import { FrameSplitter, joinFrames } from "../frames.ts";
 import type { Negotiated } from "../handshake.ts";
@@ -142,6 +144,12 @@ export class SocketComm implements Comm {
     this.#drainWaiters = [];
     for (const waiter of waiters) waiter.resolve();
   };
+
+  lend(): Socket | undefined {
+    const socket = this.#socket;
+    const isPlain = socket instanceof Socket && !(socket instanceof TLSSocket);
+    return isPlain && !this.#closed && this.queuedBytes === 0 ? socket : undefined;
+  }
 
   drained(): Promise<void> {
     if (this.#closed) return Promise.reject(this.#closedError());

@@ -39,6 +39,11 @@ export class EventLoopMeter {
     return EventLoopMeter.#shared;
   }
 
+  /** The longest tick since the last {@link takeMaxTickS}, seconds. */
+  get maxTickS(): number {
+    return this.#maxTickS;
+  }
+
   /** The longest tick since the last call, the one under way included; seconds. */
   takeMaxTickS(): number {
     const max = Math.max(this.#maxTickS, (performance.now() - this.#lastMs) / 1000);

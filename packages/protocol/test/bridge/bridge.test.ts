@@ -111,6 +111,15 @@ it("fails what is in flight when the child dies, and says so once", async () => 
   expect(lines.join("\n")).toContain("Segmentation fault");
 });
 
+it("sees the end of a child whose own child lives on with its output", async () => {
+  const onExit = vi.fn();
+  const lines: string[] = [];
+  const child = await start("loop", { onExit, onLine: (_, line) => lines.push(line) });
+  await expect(child.request("leave", { code: 7 })).rejects.toThrow("ended with code 7");
+  expect(onExit).toHaveBeenCalledExactlyOnceWith(7, null);
+  expect(lines).toEqual(["last words"]);
+});
+
 it("passes on what the child prints", async () => {
   const lines: string[] = [];
   const child = await start("loop", { onLine: (stream, line) => lines.push(`${stream}: ${line}`) });

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +35,11 @@ def main() -> None:
         elif op == "environ":
             bridge.reply(number, value=[os.environ.get(name) for name in message["names"]])
         elif op == "exit":
+            os._exit(message["code"])
+        elif op == "leave":
+            # its own child inherits its output
+            subprocess.Popen(["sleep", "60"])
+            print("last words", flush=True)
             os._exit(message["code"])
         elif op == "print":
             print("to stdout")

@@ -51,6 +51,11 @@ describe("a fork server", () => {
     await Promise.all(children.map((child) => child.close()));
   });
 
+  it("tells the end of a child whose own child lives on with its output", async () => {
+    const child = await fork(await startServer());
+    await expect(child.request("leave", { code: 7 })).rejects.toThrow("ended with code 7");
+  });
+
   it("gives a child its changes of the environment, and its directory", async () => {
     const server = await startServer();
     const child = await fork(server, {}, { env: { OF_THE_CHILD: "2", OF_THE_SERVER: undefined }, cwd: here });

@@ -23,7 +23,7 @@ running = {}
 
 
 def start(request):
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - until it has ended
     pid = os.fork()
     if pid:
         running[pid] = (request["id"], out, err)

@@ -30,6 +30,8 @@ export interface Graph {
   readonly annotationSets: readonly ReadonlyMap<Value, Value>[];
   /** For each task its index in annotationSets, -1 for none; undefined where no task has any. */
   readonly annotationOf: Int32Array | undefined;
+  /** What the whole graph was annotated with; the sets hold it too. */
+  readonly annotations?: ReadonlyMap<Value, Value>;
   /** `code` of the message: arrays (code, lineno_frame, lineno_relative, filename). */
   readonly code: readonly Value[];
   /** `span_metadata` of the message. */

@@ -50,12 +50,18 @@ export class TransitionLog {
 
   /** All entries, oldest first. */
   entries(): Transition[] {
-    const result: Transition[] = [];
-    for (let i = Math.max(0, this.written - this.length); i < this.written; i++) {
+    return [...this.walk()];
+  }
+
+  /** The same, one after the other; without those that come or are overwritten meanwhile. */
+  *walk(): Generator<Transition> {
+    const end = this.written;
+    for (let i = Math.max(0, end - this.length); i < end; i++) {
+      if (i < this.written - this.length) continue;
       const slot = i % this.length;
       const ts = this.tasks[slot];
       if (ts === undefined) continue;
-      result.push({
+      yield {
         key: ts.key,
         start: stateName(this.starts[slot] as StateCode),
         finish: stateName(this.finishes[slot] as StateCode),
@@ -64,9 +70,8 @@ export class TransitionLog {
           .map(([task, code]) => [task.key, stateName(code)] as const),
         stimulusId: this.stimulusIds[slot] as string,
         time: this.times[slot] as number,
-      });
+      };
     }
-    return result;
   }
 
   /** distributed._stories.scheduler_story: entries that touch one of the keys or stimuli. */

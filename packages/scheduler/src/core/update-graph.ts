@@ -177,7 +177,8 @@ class GraphUpdate {
     const { ctx, graph } = this;
     const computation = currentComputation(ctx.state, ctx.config.computationsMaxHistory, this.now);
     if (graph.code.length > 0) computation.addCode(graph.code);
-    for (const [name, value] of this.request.annotations ?? []) computation.annotations.set(name, value);
+    for (const [name, value] of this.request.annotations ?? graph.annotations ?? [])
+      computation.annotations.set(name, value);
     return computation;
   }
 

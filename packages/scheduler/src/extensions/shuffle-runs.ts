@@ -20,6 +20,11 @@ interface BarrierRecord {
   readonly runs: Set<ShuffleRun>;
 }
 
+/** Does something in an event of its own, after the one that is under way. */
+export type Later = (act: () => void) => void;
+
+const RUNS_ONCE_MORE: ReadonlySet<StateCode> = new Set([State.waiting, State.processing, State.queued, State.noWorker]);
+
 export class ShuffleRuns {
   /** By shuffle id. */
   readonly active: Map<string, ShuffleRun> = new Map();
@@ -30,11 +35,13 @@ export class ShuffleRuns {
   readonly #archivedByStimulus: Map<string, Set<ShuffleRun>> = new Map();
   /** Output tasks pinned to a worker → what restrictions they had. */
   readonly #pinned: WeakMap<TaskState, Restrictions | null> = new WeakMap();
+  readonly #later: Later;
   #listening = false;
 
-  constructor(core: SchedulerCore, log: Log) {
+  constructor(core: SchedulerCore, log: Log, later: Later) {
     this.#core = core;
     this.log = log;
+    this.#later = later;
   }
 
   /** The active run whose barrier this is. */
@@ -80,11 +87,11 @@ export class ShuffleRuns {
     if (this.#listening) return;
     this.#listening = true;
     const { listeners } = this.#core;
-    listeners.transition.push((ts, _start, finish, extra) => this.#onTransition(ts, finish, extra));
+    listeners.transition.push((ts, start, finish, extra) => this.#onTransition(ts, start, finish, extra));
     listeners.removeWorker.push((ws, stimulusId) => this.#onRemoveWorker(ws, stimulusId));
   }
 
-  #onTransition(ts: TaskState, finish: StateCode, extra: TransitionExtra): void {
+  #onTransition(ts: TaskState, start: StateCode, finish: StateCode, extra: TransitionExtra): void {
     if (finish !== State.released && finish !== State.erred && finish !== State.forgotten) return;
     if (this.#barriers.size === 0) return;
     if (finish === State.erred) this.#reportFailure(ts, extra.stimulusId);
@@ -98,11 +105,25 @@ export class ShuffleRuns {
         `Shuffle ${run.id} forgotten because task ${pythonRepr(ts.key)} transitioned to ` +
           `${stateName(finish)} due to stimulus '${extra.stimulusId}'`,
       );
+      // It did not end: it is retried, or what it said came from an attempt that was called off. Dask keeps the
+      // transfers, so that the barrier and each retry of it fail with "No active shuffle".
+      if (start === State.processing && finish === State.released) {
+        this.#later(() => {
+          if (this.#isStranded(run)) this.restart(run, extra.stimulusId);
+        });
+      }
     }
     if (finish === State.forgotten) {
       this.#barriers.delete(ts);
       for (const past of record.runs) this.#unarchive(past);
     }
+  }
+
+  /** Its barrier is still to be run, and no run has taken its place. */
+  #isStranded({ barrier, archivedBy }: ShuffleRun): boolean {
+    const record = this.#barriers.get(barrier);
+    if (record === undefined || record.active !== null || archivedBy === null) return false;
+    return RUNS_ONCE_MORE.has(barrier.code) && barrier.dependencies.items.every((dts) => dts.code === State.memory);
   }
 
   /** One event per run, and only where a task of the shuffle itself is the root of the error. */
@@ -216,7 +237,8 @@ export class ShuffleRuns {
 }
 
 /** ShuffleSchedulerPlugin._restart_recommendations; transfers come last, so that they go first. */
-function restartedTasks({ barrier, transferGroups }: ShuffleRun): TaskState[] {
+function restartedTasks(run: ShuffleRun): TaskState[] {
+  const { barrier } = run;
   const { dependents, dependencies } = barrier;
   // The shuffle failed: it stays so.
   if (dependents.items.some((dts) => dts.code === State.erred)) return [];
@@ -231,7 +253,11 @@ function restartedTasks({ barrier, transferGroups }: ShuffleRun): TaskState[] {
       `Expected barrier and its dependents to be 'erred' if the barrier's dependency ${describeTask(failed)} is.`,
     );
   }
-  return [...dependents.items, barrier, ...dependencies.items, ...fusedTransfers(dependencies.items, transferGroups)];
+  return [...dependents.items, barrier, ...transfersOf(run)];
+}
+
+function transfersOf({ barrier: { dependencies }, transferGroups }: ShuffleRun): TaskState[] {
+  return [...dependencies.items, ...fusedTransfers(dependencies.items, transferGroups)];
 }
 
 /**

@@ -28,7 +28,15 @@ export class Shuffle implements SchedulerExtension {
 
   start(context: SchedulerContext): void {
     this.#context = context;
-    this.#runs = new ShuffleRuns(context.core, context.log.named("distributed.shuffle._scheduler_plugin"));
+    const log = context.log.named("distributed.shuffle._scheduler_plugin");
+    this.#runs = new ShuffleRuns(context.core, log, (act) =>
+      queueMicrotask(() => {
+        context.apply((core, now) => {
+          core.now = now;
+          act();
+        });
+      }),
+    );
     this.#creator = new ShuffleCreator(context.core, this.#runs, async (fields) => {
       const host = await context.graphHost();
       return await host.call("shuffle-run-spec", fields);

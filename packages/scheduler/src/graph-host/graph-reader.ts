@@ -81,7 +81,7 @@ export class GraphReader {
       throw new ProtocolError(`a graph of ${reply.total} tasks came with ${this.#keys.length}`);
     }
     const externalKeys = reply.external as readonly Key[];
-    const metadata = reply.span_metadata;
+    const { annotations, span_metadata: metadata } = reply;
     return {
       keys: this.#keys,
       ids: this.#ids,
@@ -91,6 +91,7 @@ export class GraphReader {
       runSpecs: this.#runSpecs,
       flags: this.#flags,
       annotationSets: reply.annotation_sets as readonly ReadonlyMap<Value, Value>[],
+      ...(annotations instanceof Map && annotations.size > 0 ? { annotations } : {}),
       annotationOf: this.#annotationOf,
       code: reply.code as readonly Value[],
       spanMetadata: metadata instanceof Map ? metadata : NO_METADATA,

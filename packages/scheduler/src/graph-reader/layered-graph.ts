@@ -17,7 +17,7 @@ const LAYER_FIELDS: ReadonlySet<string> = new Set([
   "has_legacy_tasks",
   "mapping",
 ]);
-const LAYERS_PER_STEP = 1_000;
+const LAYERS_PER_STEP = 200;
 
 /**
  * Where nothing but culling is asked for (`dask.delayed.optimize`, or no optimizer), the graph of these expressions is

@@ -9,7 +9,7 @@ import { ChangeOp, NodeKind, type Tape } from "./tape.ts";
 import type { TaskWriter } from "./task-writer.ts";
 
 /** Tasks between two pauses. */
-const TASKS_PER_STEP = 500;
+const TASKS_PER_STEP = 100;
 
 /** The part of a `Graph` that comes out of the expression. */
 export interface GraphTasks {

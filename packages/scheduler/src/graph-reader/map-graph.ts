@@ -10,7 +10,7 @@ import { smallInteger } from "./plain-values.ts";
 import { ChangeOp, NodeKind, type Tape } from "./tape.ts";
 import type { TaskWriter } from "./task-writer.ts";
 
-const TASKS_PER_STEP = 1_000;
+const TASKS_PER_STEP = 250;
 const MAX_DEPTH = 200;
 /** Places in one argument. */
 const MAX_PLACES = 50_000;

@@ -14,7 +14,7 @@ import { ChangeOp, type GlobalName, NodeKind, Tape } from "./tape.ts";
 import { TaskWriter } from "./task-writer.ts";
 
 /** Opcodes between two pauses. */
-const OPCODES_PER_STEP = 16_384;
+const OPCODES_PER_STEP = 4_096;
 /** A graph of at least so many bytes gets memory of its own for its run_specs. */
 const LARGE_GRAPH = 16 * 1024;
 const SLAB = 256 * 1024;
@@ -95,6 +95,7 @@ export class GraphPickles {
       graph: {
         ...tasks,
         annotationSets: annotated ? [annotations] : [],
+        ...(annotations.size > 0 ? { annotations } : {}),
         annotationOf: annotations.size > 0 ? new Int32Array(tasks.keys.length) : undefined,
         code,
         spanMetadata,

@@ -98,7 +98,7 @@ function keysOf(ctx: SchedulerContext, what: string, key: Value): Iterable<Value
     case "stream_comms":
       return ctx.streams.workers.keys();
     case "transition_log":
-      return rows(log.entries());
+      return rows(log.walk());
   }
   const [kind, field] = what.split(".");
   if (kind === "worker") {
@@ -121,7 +121,7 @@ function keysOf(ctx: SchedulerContext, what: string, key: Value): Iterable<Value
   throw new RangeError(`the scheduler has no collection '${what}'`);
 }
 
-function* rows(entries: readonly Transition[]): Generator<Value> {
+function* rows(entries: Iterable<Transition>): Generator<Value> {
   for (const entry of entries) yield transitionRow(entry);
 }
 

@@ -26,6 +26,8 @@ describe("shuffle runs", () => {
   let requests: Message[];
   /** What happens while the graph host is at work. */
   let meanwhile: (() => void)[];
+  /** What waits for the end of the event. */
+  let later: (() => void)[];
 
   beforeEach(() => {
     t = new TestCore();
@@ -34,7 +36,8 @@ describe("shuffle runs", () => {
     records = [];
     requests = [];
     meanwhile = [];
-    runs = new ShuffleRuns(t.core, new Log("shuffle", (record) => records.push(record)));
+    later = [];
+    runs = new ShuffleRuns(t.core, new Log("shuffle", (record) => records.push(record)), (act) => later.push(act));
     creator = new ShuffleCreator(t.core, runs, async (fields) => {
       requests.push(fields);
       await Promise.resolve();
@@ -164,6 +167,33 @@ describe("shuffle runs", () => {
     const victim = [...run.participants].find((address) => address !== workerOf("send-0")) as string;
     t.removeWorker(nameOf(victim));
     expect([t.task("read-send").state, t.task("send-0").state]).toEqual(["processing", "waiting"]);
+  });
+
+  test("a barrier that is retried has its transfers run anew, as its run is gone", async () => {
+    await create("a");
+    t.finish(nameOf(workerOf("in-a")), "in-a");
+    const barrier = t.task("shuffle-barrier-a");
+    barrier.retries = 1;
+    t.err(nameOf(workerOf("shuffle-barrier-a")), "shuffle-barrier-a");
+    for (const act of later) act();
+    expect(runs.active.size).toBe(0);
+    expect([t.task("in-a").state, barrier.state]).toEqual(["processing", "waiting"]);
+    await create("a");
+    t.finish(nameOf(workerOf("in-a")), "in-a");
+    t.finish(nameOf(workerOf("shuffle-barrier-a")), "shuffle-barrier-a");
+    expect([...runs.active.keys()]).toEqual(["a"]);
+    expect(barrier.state).toBe("memory");
+  });
+
+  test("an attempt that was called off fails: the shuffle that goes on is not left with a barrier alone", async () => {
+    await create("a");
+    t.finish(nameOf(workerOf("in-a")), "in-a");
+    const barrier = t.task("shuffle-barrier-a");
+    const runId = barrier.runId;
+    barrier.runId++;
+    t.err(nameOf(workerOf("shuffle-barrier-a")), "shuffle-barrier-a", runId);
+    for (const act of later) act();
+    expect([t.task("in-a").state, barrier.state]).toEqual(["processing", "waiting"]);
   });
 
   test("an output is pinned until its shuffle ends", async () => {

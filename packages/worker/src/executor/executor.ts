@@ -2,6 +2,7 @@
  * The executor as the worker sees it: a Python child that runs tasks in threads and holds their results. The worker
  * never sees a Python object; it sees keys, sizes, and closed sub-messages.
  */
+import type { Socket } from "node:net";
 import type { Key, Message, Pickled, Value } from "@dask-ts/protocol";
 
 /** One task to run. Its dependencies are in the executor's store when this is sent. */
@@ -44,6 +45,8 @@ export type ExecuteOutcome =
       readonly startstops: readonly Value[];
       readonly metadata: Value;
       readonly meter: TaskMeter | null;
+      /** The result itself, where it is small and plain. */
+      readonly value?: Value;
     }
   | {
       readonly kind: "failure";
@@ -63,6 +66,22 @@ export type ExecuteOutcome =
 export type PutOutcome =
   | { readonly ok: true; readonly nbytes: number; readonly type: Uint8Array; readonly typename: string }
   | { readonly ok: false; readonly error: Message };
+
+/** What a peer answered to `get_data`: the values are held already. */
+export type FetchOutcome =
+  | ({ readonly kind: "fetched"; readonly keys: readonly Key[]; readonly outcomes: readonly PutOutcome[] } & {
+      readonly networkS: number;
+      readonly deserializeS: number;
+    })
+  /** `busy`, or an error of its own. */
+  | { readonly kind: "refused"; readonly reply: Message }
+  | { readonly kind: "unreachable"; readonly reason: string };
+
+/** What was written to a peer: which keys were there, and how long it took to serialize them. */
+export type SendOutcome =
+  | { readonly kind: "sent"; readonly keys: readonly Key[]; readonly serializeS: number }
+  /** The peer has a part of the message. */
+  | { readonly kind: "broken"; readonly reason: string };
 
 export interface ExecutorEvents {
   /** A task ended. Several may be reported in one turn. */
@@ -94,6 +113,17 @@ export interface Executor {
   put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]>;
   /** Serializes values out of the store; keys that are not there are left out. The result is in order of `keys`. */
   get(keys: readonly Key[], serializers: Value): Promise<{ readonly key: Key; readonly data: Value }[]>;
+  /** Resolves when the child has read this, whatever else it does; rejects where it is gone. */
+  ping?(): Promise<void>;
+  /** Asks a peer for values over a connection of the child's own, for large ones. */
+  fetch?(address: string, keys: readonly Key[], who: string): Promise<FetchOutcome>;
+  /**
+   * Answers a peer's `get_data` on its own socket, for large values; undefined where sockets cannot be lent. Where it
+   * rejects, nothing was written.
+   */
+  send?(keys: readonly Key[], serializers: Value, socket: Socket): Promise<SendOutcome> | undefined;
+  /** Breaks the child's connections to a worker that has left. */
+  forgetPeer?(address: string): void;
   /** Forgets values. */
   drop(keys: readonly Key[]): void;
   /**

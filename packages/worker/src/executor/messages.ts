@@ -7,6 +7,10 @@
  *   → cancel {key}, drop {keys}
  *   → put {entries: [[key, data]]}                reply {results: [[nbytes, type, typename] | error]}
  *   → get {keys, serializers}                     reply {items: [[key, data]]}
+ *   → ping {}                                     reply {}
+ *   → fetch {address, keys, who}                  reply {keys, results, network, deserialize} | {peer} | {unreachable}
+ *   → send {lent, keys, serializers}              reply {keys, serialize} | {broken}
+ *   → forget-peer {address}
  *   → call {name, fields}                         reply {value}
  *   → close {}                                    reply {}
  *   ← outcomes {items: [[kind, key, run_id, …]]}
@@ -44,7 +48,8 @@ export function parseOutcome(row: Value): ExecuteOutcome {
   const [kind, key, runId] = row as [Value, Key, number];
   switch (kind) {
     case SUCCESS: {
-      const [, , , nbytes, type, typename, start, stop, thread, startstops, metadata, meter] = row as readonly Value[];
+      const [, , , nbytes, type, typename, start, stop, thread, startstops, metadata, meter, value] =
+        row as readonly Value[];
       return {
         kind: "success",
         key,
@@ -58,6 +63,7 @@ export function parseOutcome(row: Value): ExecuteOutcome {
         startstops: (startstops as readonly Value[] | null) ?? NONE,
         metadata: metadata ?? NO_METADATA,
         meter: parseMeter(meter),
+        ...(value === undefined ? {} : { value }),
       };
     }
     case FAILURE: {

@@ -1,4 +1,6 @@
 /** The executor: a Python child behind the bridge. */
+import type { Socket } from "node:net";
+import { fstatSync } from "node:fs";
 import {
   asNumber,
   type Key,
@@ -8,7 +10,7 @@ import {
   spawnPythonChild,
   type Value,
 } from "@dask-ts/protocol";
-import type { ExecuteRequest, Executor, ExecutorEvents, PutOutcome } from "./executor.ts";
+import type { ExecuteRequest, Executor, ExecutorEvents, FetchOutcome, PutOutcome, SendOutcome } from "./executor.ts";
 import { isErrorReply, parseOutcome, parsePutOutcome, taskRow, toMessage } from "./messages.ts";
 
 /** What the child is told once, before anything else. */
@@ -55,7 +57,6 @@ export class ExecutorError extends Error {
 export class PythonExecutor implements Executor {
   readonly #child: PythonChild;
   readonly #events: ExecutorEvents;
-  #tasks: Value[] = [];
   #metrics: ReadonlyMap<string, number> = new Map();
   #localDirectory = "";
   #startup: Value = new Map();
@@ -80,7 +81,8 @@ export class PythonExecutor implements Executor {
         if (executor !== undefined) executor.#onMessage(message);
       },
       onExit: (code, signal) => events.exit(code, signal),
-      onLine: options.onLine ?? passThrough,
+      lending: true,
+      ...(options.onLine === undefined ? { output: ownOutput(), onLine: writeLine } : { onLine: options.onLine }),
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.launch === undefined ? {} : { launch: options.launch }),
@@ -133,14 +135,11 @@ export class PythonExecutor implements Executor {
   }
 
   execute(requests: readonly ExecuteRequest[]): void {
-    if (requests.length === 0) return;
-    // before the bridge's own microtask, so that the tasks of one turn are one message
-    if (this.#tasks.length === 0) queueMicrotask(() => this.#sendTasks());
-    for (const request of requests) this.#tasks.push(taskRow(request));
+    if (requests.length > 0) this.#child.send({ op: "execute", tasks: requests.map(taskRow) });
   }
 
   cancel(key: Key): void {
-    this.#send({ op: "cancel", key });
+    this.#child.send({ op: "cancel", key });
   }
 
   async recall(): Promise<readonly Key[]> {
@@ -148,7 +147,7 @@ export class PythonExecutor implements Executor {
   }
 
   drop(keys: readonly Key[]): void {
-    if (keys.length > 0) this.#send({ op: "drop", keys });
+    if (keys.length > 0) this.#child.send({ op: "drop", keys });
   }
 
   async put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]> {
@@ -159,6 +158,37 @@ export class PythonExecutor implements Executor {
   async get(keys: readonly Key[], serializers: Value): Promise<{ readonly key: Key; readonly data: Value }[]> {
     const reply = await this.#request("get", { keys, serializers });
     return (reply.items as readonly [Key, Value][]).map(([key, data]) => ({ key, data }));
+  }
+
+  async ping(): Promise<void> {
+    await this.#request("ping", {});
+  }
+
+  async fetch(address: string, keys: readonly Key[], who: string): Promise<FetchOutcome> {
+    const reply = await this.#request("fetch", { address, keys, who });
+    if (reply.unreachable !== undefined) return { kind: "unreachable", reason: String(reply.unreachable) };
+    if (reply.peer !== undefined) return { kind: "refused", reply: toMessage(reply.peer) };
+    return {
+      kind: "fetched",
+      keys: reply.keys as readonly Key[],
+      outcomes: (reply.results as readonly Value[]).map(parsePutOutcome),
+      networkS: asNumber(reply.network, 0),
+      deserializeS: asNumber(reply.deserialize, 0),
+    };
+  }
+
+  send(keys: readonly Key[], serializers: Value, socket: Socket): Promise<SendOutcome> | undefined {
+    const lent = this.#child.lend(socket);
+    if (lent === undefined) return undefined;
+    return this.#request("send", { lent, keys, serializers }).then((reply) =>
+      reply.broken === undefined
+        ? { kind: "sent", keys: reply.keys as readonly Key[], serializeS: asNumber(reply.serialize, 0) }
+        : { kind: "broken", reason: String(reply.broken) },
+    );
+  }
+
+  forgetPeer(address: string): void {
+    this.#child.send({ op: "forget-peer", address });
   }
 
   async call(op: string, fields: Message): Promise<Value> {
@@ -230,21 +260,7 @@ export class PythonExecutor implements Executor {
     }
   }
 
-  #sendTasks(): void {
-    if (this.#tasks.length === 0) return;
-    const tasks = this.#tasks;
-    this.#tasks = [];
-    this.#child.send({ op: "execute", tasks });
-  }
-
-  /** Messages keep their order: a `drop` never overtakes an `execute`. */
-  #send(message: Message): void {
-    this.#sendTasks();
-    this.#child.send(message);
-  }
-
   async #request(op: string, fields: Message): Promise<Message> {
-    this.#sendTasks();
     const reply = await this.#child.request(op, fields);
     if (isErrorReply(reply)) throw new ExecutorError(`The executor failed at ${op}`, reply);
     return reply;
@@ -259,6 +275,13 @@ function readFigures(value: Value | undefined): ReadonlyMap<string, number> {
   return figures;
 }
 
-function passThrough(stream: "stdout" | "stderr", line: string): void {
-  (stream === "stdout" ? process.stdout : process.stderr).write(`${line}\n`);
+/** Where a pipe takes both streams (`2>&1`), one queue: two of them would break each other's lines when it is full. */
+function ownOutput(): NonNullable<PythonChildOptions["output"]> {
+  const [stdout, stderr] = [fstatSync(1), fstatSync(2)];
+  const isShared = stdout.ino === stderr.ino && stdout.dev === stderr.dev && (stdout.isFIFO() || stdout.isSocket());
+  return isShared ? { stdout: process.stderr, stderr: process.stderr } : process;
+}
+
+function writeLine(stream: "stdout" | "stderr", line: string): void {
+  process[stream].write(`${line}\n`);
 }

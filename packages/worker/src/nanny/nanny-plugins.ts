@@ -199,7 +199,7 @@ export class NannyPlugins {
     clearTimeout(timer);
     this.#closed = true;
     await (await this.#child?.catch(() => undefined))?.close();
-    this.#folder?.release();
+    await this.#folder?.release();
   }
 
   async #tearDown(): Promise<void> {

@@ -1,14 +1,14 @@
 /** Ends an executor that uses too much memory (distributed.worker_memory.NannyMemoryManager). */
 import type { Logger, Value } from "@dask-ts/protocol";
+import { TerminationPolicy } from "../core/memory-policy.ts";
 import { residentBytes } from "../server/system.ts";
 
 export class TerminationMonitor {
-  readonly #limit: number;
+  readonly #policy: TerminationPolicy;
   readonly #fraction: number;
   readonly #log: Logger;
   readonly #report: (event: Value) => void;
   readonly #process: ProcessControl;
-  #terminatedPid = -1;
 
   /**
    * @param limit bytes, @param fraction of it beyond which the process is ended.
@@ -21,7 +21,7 @@ export class TerminationMonitor {
     report: (event: Value) => void,
     process: ProcessControl = OPERATING_SYSTEM,
   ) {
-    this.#limit = limit;
+    this.#policy = new TerminationPolicy(limit, fraction);
     this.#fraction = fraction;
     this.#log = log.child("memory");
     this.#report = report;
@@ -32,15 +32,16 @@ export class TerminationMonitor {
   check(worker: string, pid: number | undefined): void {
     if (pid === undefined) return;
     const memory = this.#process.residentBytes(pid);
-    if (memory === undefined || memory / this.#limit <= this.#fraction) return;
-    if (this.#terminatedPid === pid) {
+    if (memory === undefined) return;
+    const signal = this.#policy.look(pid, memory);
+    if (signal === undefined) return;
+    if (signal === "SIGKILL") {
       this.#log.warning(`Worker ${worker} (pid=${pid}) is slow to accept SIGTERM; sending SIGKILL`);
-      this.#process.signal(pid, "SIGKILL");
+      this.#process.signal(pid, signal);
       return;
     }
     const percent = Math.round(this.#fraction * 100);
     this.#log.warning(`Worker ${worker} (pid=${pid}) exceeded ${percent}% memory budget. Restarting...`);
-    this.#terminatedPid = pid;
     this.#report(
       new Map<Value, Value>([
         ["worker", worker],
@@ -48,7 +49,7 @@ export class TerminationMonitor {
         ["rss", memory],
       ]),
     );
-    this.#process.signal(pid, "SIGTERM");
+    this.#process.signal(pid, signal);
   }
 }
 

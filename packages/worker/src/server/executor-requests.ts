@@ -13,6 +13,7 @@ export async function answerExecutor(worker: Worker, op: string, fields: Message
     }
     case "update-data": {
       const entries = readStored(fields["entries"]);
+      worker.session().smallValues.delete(entries.map(({ key }) => key));
       worker.session().dispatch({ kind: "update-data", entries, stimulusId: `update-data-${worker.now()}` });
       return null;
     }

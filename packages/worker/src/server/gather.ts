@@ -17,7 +17,7 @@ import {
 } from "@dask-ts/protocol";
 import type { ErrorFields, StoredValue, WorkerEvent } from "../core/events.ts";
 import type { GatherInstruction } from "../core/instructions.ts";
-import type { Executor } from "../executor/executor.ts";
+import type { Executor, FetchOutcome, PutOutcome } from "../executor/executor.ts";
 import type { Digests } from "./digests.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
 
@@ -66,17 +66,18 @@ async function getDataFromPeer(context: GatherContext, worker: string, keys: rea
       return { status: "OK", data };
     }
     if (isMessage(reply)) {
-      const text = reply["exception_text"];
-      throw new PeerError(
-        typeof text === "string" ? text : `get_data answered status ${String(reply["status"])}`,
-        reply,
-      );
+      throw new PeerError(peerErrorText(reply), reply);
     }
     throw new ProtocolError("get_data was answered with no map");
   } catch (error) {
     comm.abort();
     throw error;
   }
+}
+
+function peerErrorText(reply: Message): string {
+  const text = reply["exception_text"];
+  return typeof text === "string" ? text : `get_data answered status ${String(reply["status"])}`;
 }
 
 /**
@@ -117,7 +118,10 @@ function readData(data: Value | undefined): { key: Key; data: Value }[] {
 /** What a gather needs of the session. */
 export interface GatherContext {
   readonly peers: PeerConnections;
-  readonly executor: Pick<Executor, "put">;
+  readonly executor: Pick<Executor, "put"> & {
+    /** Undefined where the executor does not fetch by itself. */
+    fetch?(worker: string, keys: readonly Key[]): Promise<FetchOutcome> | undefined;
+  };
   readonly address: string;
   readonly log: Logger;
   readonly digests: Digests;
@@ -133,9 +137,16 @@ export interface GatherContext {
   errorFields(error: unknown): ErrorFields;
 }
 
+/** From here on the executor fetches and sends by itself: the bytes pass no other process on their way. */
+export const LARGE_BYTES: number = 2 ** 20;
+
 /** Carries out one `gather` instruction; exactly one event ends it, whatever happens. */
 export async function gather(context: GatherContext, instruction: GatherInstruction): Promise<WorkerEvent> {
   const { worker, totalNbytes } = instruction;
+  if (totalNbytes >= LARGE_BYTES && /^(tcp|tls):/.test(worker)) {
+    const fetching = context.executor.fetch?.(worker, instruction.keys);
+    if (fetching !== undefined) return gatherLarge(context, instruction, fetching);
+  }
   const start = context.now();
   let reply: PeerData;
   try {
@@ -149,49 +160,92 @@ export async function gather(context: GatherContext, instruction: GatherInstruct
     return { kind: "gather-busy", worker, totalNbytes, stimulusId: `gather-dep-busy-${context.now()}` };
   }
   try {
-    const { received, failed } = await store(context, reply.data);
-    const nbytes = received.reduce((sum, value) => sum + value.nbytes, 0);
-    const delay = context.schedulerDelay();
-    const times = { start: start + delay, stop: stop + delay };
-    const keys = received.map((value) => [value.key, value.nbytes] as const);
-    const typenames = new Set(received.map((value) => value.typename));
-    context.transfers.received({ ...times, who: worker, keys, total: nbytes }, typenames);
-    context.digests.add(["transfer-duration"], Math.max(0.001, stop - start));
-    context.digests.add(["transfer-bandwidth"], nbytes / Math.max(0.001, stop - start));
-    const stimulusId = `gather-dep-success-${context.now()}`;
-    return { kind: "gather-success", worker, totalNbytes, received, failed, ...times, stimulusId };
+    return gathered(context, instruction, await store(context, reply.data), start, stop);
   } catch (error) {
     return gatherFailed(context, instruction, error);
   }
+}
+
+/** The same where the executor fetches. */
+async function gatherLarge(
+  context: GatherContext,
+  instruction: GatherInstruction,
+  fetching: Promise<FetchOutcome>,
+): Promise<WorkerEvent> {
+  const { worker, totalNbytes } = instruction;
+  const start = context.now();
+  try {
+    const outcome = await fetching;
+    if (outcome.kind === "unreachable") throw new CommClosedError(outcome.reason);
+    if (outcome.kind === "refused") {
+      const { reply } = outcome;
+      if (reply["status"] !== "busy") throw new PeerError(peerErrorText(reply), reply);
+      return { kind: "gather-busy", worker, totalNbytes, stimulusId: `gather-dep-busy-${context.now()}` };
+    }
+    context.digests.add(["gather-dep", "network", "seconds"], outcome.networkS);
+    context.digests.add(["gather-dep", "deserialize", "seconds"], outcome.deserializeS);
+    const stored = sortOutcomes(context, outcome.keys, outcome.outcomes);
+    return gathered(context, instruction, stored, start, start + outcome.networkS);
+  } catch (error) {
+    return gatherFailed(context, instruction, error);
+  }
+}
+
+/** The values are here: counts them, tells the state machine. */
+function gathered(
+  context: GatherContext,
+  { worker, totalNbytes }: GatherInstruction,
+  { received, failed }: Stored,
+  start: number,
+  stop: number,
+): WorkerEvent {
+  const nbytes = received.reduce((sum, value) => sum + value.nbytes, 0);
+  const delay = context.schedulerDelay();
+  const times = { start: start + delay, stop: stop + delay };
+  const keys = received.map((value) => [value.key, value.nbytes] as const);
+  const typenames = new Set(received.map((value) => value.typename));
+  context.transfers.received({ ...times, who: worker, keys, total: nbytes }, typenames);
+  context.digests.add(["transfer-duration"], Math.max(0.001, stop - start));
+  context.digests.add(["transfer-bandwidth"], nbytes / Math.max(0.001, stop - start));
+  const stimulusId = `gather-dep-success-${context.now()}`;
+  return { kind: "gather-success", worker, totalNbytes, received, failed, ...times, stimulusId };
 }
 
 /** Puts values into the executor: those that could be opened, and those that could not. */
 async function store(
   context: GatherContext,
   data: readonly { readonly key: Key; readonly data: Value }[],
-): Promise<{ received: StoredValue[]; failed: { key: Key; error: ErrorFields }[] }> {
+): Promise<Stored> {
   const start = context.now();
   const outcomes = await context.executor.put(data);
   context.digests.add(["gather-dep", "deserialize", "seconds"], context.now() - start);
-  const received: StoredValue[] = [];
-  const failed: { key: Key; error: ErrorFields }[] = [];
+  return sortOutcomes(
+    context,
+    data.map(({ key }) => key),
+    outcomes,
+  );
+}
+
+interface Stored {
+  readonly received: StoredValue[];
+  readonly failed: { readonly key: Key; readonly error: ErrorFields }[];
+}
+
+function sortOutcomes(context: GatherContext, keys: readonly Key[], outcomes: readonly PutOutcome[]): Stored {
+  const stored: Stored = { received: [], failed: [] };
   for (const [i, outcome] of outcomes.entries()) {
-    const entry = data[i];
-    if (entry === undefined) break;
+    const key = keys[i];
+    if (key === undefined) break;
     if (outcome.ok) {
-      received.push({
-        key: entry.key,
-        nbytes: outcome.nbytes,
-        type: outcome.type,
-        typename: outcome.typename,
-      });
+      const { nbytes, type, typename } = outcome;
+      stored.received.push({ key, nbytes, type, typename });
     } else {
       const error = toErrorFields(outcome.error);
-      context.log.error(`Could not open ${keyId(entry.key)} from a peer: ${error.exceptionText}`);
-      failed.push({ key: entry.key, error });
+      context.log.error(`Could not open ${keyId(key)} from a peer: ${error.exceptionText}`);
+      stored.failed.push({ key, error });
     }
   }
-  return { received, failed };
+  return stored;
 }
 
 function gatherFailed(context: GatherContext, instruction: GatherInstruction, error: unknown): WorkerEvent {
@@ -272,18 +326,18 @@ export async function gatherFromWorkers(
       } catch (error) {
         if (!isNetworkError(error)) context.log.error(`Transfer from ${worker} failed`, error);
         out.missingWorkers.push(worker);
-        out.missing.push(...keys);
+        for (const key of keys) out.missing.push(key);
         return;
       }
       if (reply.status === "busy") {
-        out.missing.push(...keys);
+        for (const key of keys) out.missing.push(key);
         return;
       }
       const { received, failed } = await store(context, reply.data);
-      out.stored.push(...received);
-      out.failed.push(...failed.map(({ key }) => key));
+      for (const value of received) out.stored.push(value);
+      for (const { key } of failed) out.failed.push(key);
       const arrived = new Set(reply.data.map(({ key }) => keyId(key)));
-      out.missing.push(...keys.filter((key) => !arrived.has(keyId(key))));
+      for (const key of keys) if (!arrived.has(keyId(key))) out.missing.push(key);
     }),
   );
   return out;

@@ -1,5 +1,6 @@
 /** When the worker pauses for lack of memory (distributed.worker_memory.WorkerMemoryManager). */
 import { formatBytes, type Logger } from "@dask-ts/protocol";
+import { type MemoryLimits, pauseOrGoOn } from "../core/memory-policy.ts";
 
 /** What a {@link MemoryMonitor} watches and moves. */
 export interface MonitoredWorker {
@@ -7,14 +8,6 @@ export interface MonitoredWorker {
   processMemory(): number;
   status(): string;
   setStatus(status: "running" | "paused"): void;
-}
-
-/** May be changed while the worker runs: plugins set `worker.memory_manager`. */
-export interface MemoryLimits {
-  /** Bytes; null for none. */
-  limit: number | null;
-  /** `distributed.worker.memory.pause` */
-  pause: number | false;
 }
 
 /** A worker that stays paused for so many seconds says so, and again each time that this has doubled. */
@@ -41,23 +34,22 @@ export class MemoryMonitor {
     if (!paused) this.#pausedAt = undefined;
     if (limit === null || pause === false) return;
     const memory = this.#worker.processMemory();
-    const fraction = memory / limit;
     const figures = `Process memory: ${formatBytes(memory)} -- Worker memory limit: ${formatBytes(limit)}`;
-    const usage = `${Math.floor(fraction * 100)}% memory usage`;
-    if (fraction <= pause) {
-      if (!paused) return;
-      this.#log.warning(`Worker is at ${usage}. Resuming worker. ${figures}`);
-      this.#pausedAt = undefined;
-      this.#worker.setStatus("running");
+    const usage = `${Math.floor((memory / limit) * 100)}% memory usage`;
+    const status = pauseOrGoOn(memory, this.limits, this.#worker.status());
+    if (status === undefined) {
+      if (paused) this.#sayLong(now, usage, figures);
       return;
     }
-    if (paused) this.#sayLong(now, usage, figures);
-    else if (this.#worker.status() === "running") {
+    if (status === "running") {
+      this.#log.warning(`Worker is at ${usage}. Resuming worker. ${figures}`);
+      this.#pausedAt = undefined;
+    } else {
       this.#log.warning(`Worker is at ${usage}. Pausing worker.  ${figures}`);
-      this.#worker.setStatus("paused");
       this.#pausedAt = now;
       this.#sayAfterS = LONG_PAUSE_S;
     }
+    this.#worker.setStatus(status);
   }
 
   #sayLong(now: number, usage: string, figures: string): void {

@@ -17,16 +17,22 @@ import {
 import { type ErrorFields, SCHEDULER_OPS, type SchedulerOp, type WorkerEvent } from "../core/events.ts";
 import type { ExecuteInstruction, Instruction } from "../core/instructions.ts";
 import type { WorkerMachine } from "../core/worker-machine.ts";
-import type { ExecuteOutcome, ExecuteRequest, Executor, PutOutcome } from "../executor/executor.ts";
+import type { ExecuteOutcome, ExecuteRequest, Executor, FetchOutcome, PutOutcome } from "../executor/executor.ts";
 import type { Digests } from "./digests.ts";
 import { gather, type GatherContext, type PeerConnections, toErrorFields } from "./gather.ts";
+import { ExecutorPulse } from "./executor-pulse.ts";
 import { HeldValues } from "./held-values.ts";
+import { SmallValues } from "./small-values.ts";
 import { shiftStartstops } from "./startstops.ts";
 import { StimulusLog } from "./stimulus-log.ts";
 import type { TransferMetrics } from "./transfer-metrics.ts";
 
-/** `distributed.worker` sends to its scheduler at most so often. */
-const STREAM_INTERVAL_MS = 2;
+/**
+ * `distributed.worker` sends to its scheduler at most every 2 ms. Here that is for many outcomes at a time; a single one
+ * would only wait, and wake this process once more.
+ */
+const STREAM_INTERVAL_MS = 0.25;
+const MAX_STREAM_INTERVAL_MS = 2;
 /** Tasks handed over ahead come back where none has ended for so long: another worker may have a thread for them. */
 const AHEAD_PATIENCE_MS = 20;
 /** Worker.retry_busy_worker_later. */
@@ -73,6 +79,8 @@ export class Session {
   #aheadWatch: NodeJS.Timeout | undefined;
   #outcomes = 0;
   readonly stimuli: StimulusLog;
+  readonly smallValues: SmallValues = new SmallValues();
+  readonly pulse: ExecutorPulse;
 
   /** @param logLength how many events are kept for dumps. */
   constructor(host: SessionHost, machine: WorkerMachine, executor: Executor, logLength: number) {
@@ -80,6 +88,7 @@ export class Session {
     this.stimuli = new StimulusLog(logLength);
     this.machine = machine;
     this.executor = executor;
+    this.pulse = new ExecutorPulse(() => executor.ping?.() ?? Promise.resolve());
     const schedulerDelay = (): number => this.schedulerDelay;
     this.#gatherContext = {
       peers: host.peers,
@@ -115,6 +124,7 @@ export class Session {
   start(comm: Comm, schedulerDelay: number): void {
     this.schedulerDelay = schedulerDelay;
     this.#stream = new BatchedSend(comm, STREAM_INTERVAL_MS, {
+      maxIntervalMs: MAX_STREAM_INTERVAL_MS,
       onError: (error) => this.#host.log.error("Could not send to the scheduler", error),
     });
     comm.onClose((error) => {
@@ -199,7 +209,10 @@ export class Session {
    * @throws {TypeError} for unknown ops and wrong fields: the stream is closed, as stock does.
    */
   handleStreamOp(op: string, message: Message): void {
-    if (op === "remove-worker" && typeof message["worker"] === "string") this.#host.forgetPeer(message["worker"]);
+    if (op === "remove-worker" && typeof message["worker"] === "string") {
+      this.#host.forgetPeer(message["worker"]);
+      this.executor.forgetPeer?.(message["worker"]);
+    }
     if (SCHEDULER_OPS.has(op)) {
       this.dispatch({ kind: op as SchedulerOp, message });
       return;
@@ -312,6 +325,7 @@ export class Session {
 
   #drop(keys: readonly Key[]): void {
     if (keys.length === 0) return;
+    this.smallValues.delete(keys);
     // A drop never overtakes an execution that was decided before it.
     this.#flushRequests();
     this.executor.drop(keys);
@@ -319,8 +333,18 @@ export class Session {
 
   /** Opens values into the executor's store; see {@link Executor.put}. */
   put(entries: readonly { readonly key: Key; readonly data: Value }[]): Promise<PutOutcome[]> {
-    for (const { key } of entries) this.#held.store(key);
+    const keys = entries.map(({ key }) => key);
+    this.smallValues.delete(keys);
+    for (const key of keys) this.#held.store(key);
     return this.executor.put(entries);
+  }
+
+  /** Fetches large values by the executor itself; undefined where it cannot. */
+  fetch(worker: string, keys: readonly Key[]): Promise<FetchOutcome> | undefined {
+    if (this.executor.fetch === undefined) return undefined;
+    this.smallValues.delete(keys);
+    for (const key of keys) this.#held.store(key);
+    return this.executor.fetch(worker, keys, this.#host.address);
   }
 
   /** A task ended in the executor. */
@@ -348,7 +372,8 @@ export class Session {
       this.dispatch({ kind: "execute-failure", key, runId, error, start, stop, thread, startstops, stimulusId });
       return;
     }
-    const { nbytes, type, typename, metadata } = outcome;
+    const { nbytes, type, typename, metadata, value } = outcome;
+    if (value !== undefined) this.smallValues.set(id, value);
     this.dispatch({
       kind: "execute-success",
       key,

@@ -238,7 +238,7 @@ export class Sessions {
     try {
       await this.#pause();
       await this.#waitUntilForgotten();
-      worker.clearScratch();
+      await worker.clearScratch();
       await this.open();
     } catch (error) {
       if (worker.closing) return;

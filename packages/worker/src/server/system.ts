@@ -61,10 +61,13 @@ function rssHardLimit(readFile: (path: string) => string): number | undefined {
   }
 }
 
-/** dask.system.cpu_count: cores of the host, the affinity mask and the cgroup quota (rounded up), the least of them. */
+/**
+ * dask.system.cpu_count: cores of the host, the affinity mask and the cgroup quota (rounded up), the least of them.
+ * Where cgroups v1 keep `cpu` apart from `cpuacct`, Dask does not see the quota.
+ */
 export function cpuCount(readFile: (path: string) => string = readText): number {
   let count = os.availableParallelism();
-  for (const directory of ["cpuacct,cpu", "cpu,cpuacct"]) {
+  for (const directory of ["cpuacct,cpu", "cpu,cpuacct", "cpu"]) {
     const quota = readInt(`/sys/fs/cgroup/${directory}/cpu.cfs_quota_us`, readFile);
     const period = readInt(`/sys/fs/cgroup/${directory}/cpu.cfs_period_us`, readFile);
     if (quota !== undefined && period !== undefined && quota > 0 && period > 0) {

@@ -298,8 +298,8 @@ export class Worker implements SessionHost, HttpSource {
     this.#status = "init";
   }
 
-  clearScratch(): void {
-    this.#scratch?.clear();
+  async clearScratch(): Promise<void> {
+    await this.#scratch?.clear();
   }
 
   // What happens to a session.
@@ -400,7 +400,11 @@ export class Worker implements SessionHost, HttpSource {
     await this.peers.close();
     for (const comm of this.#comms) comm.abort();
     await this.#http?.close();
-    this.#scratch?.release();
+    try {
+      await this.#scratch?.release();
+    } catch (error) {
+      this.log.warning(`The local directory ${this.localDirectory} cannot be removed: ${String(error)}`);
+    }
     this.#status = "closed";
     this.log.info("Worker closed");
     this.#finish({ reason, exitCode });

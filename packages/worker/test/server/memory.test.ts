@@ -1,6 +1,7 @@
 import { Logger } from "@dask-ts/protocol";
 import { expect, test } from "vitest";
-import { type MemoryLimits, MemoryMonitor } from "../../src/server/memory.ts";
+import type { MemoryLimits } from "../../src/core/memory-policy.ts";
+import { MemoryMonitor } from "../../src/server/memory.ts";
 
 /** A worker whose process uses `memory` bytes of 100. */
 class FakeWorker {

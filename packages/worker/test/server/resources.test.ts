@@ -62,11 +62,16 @@ test("the groups of a systemd unit or a job count, in both versions of cgroups",
 
 test("the cores are those of the quota, rounded up", () => {
   expect(cpuCount(files({ "/sys/fs/cgroup/cpu.max": "50000 100000\n" }))).toBe(1);
-  const v1 = "/sys/fs/cgroup/cpuacct,cpu/cpu.cfs";
-  expect(cpuCount(files({ [`${v1}_quota_us`]: "-1", [`${v1}_period_us`]: "100000" }))).toBeGreaterThan(0);
+  for (const directory of ["cpuacct,cpu", "cpu,cpuacct", "cpu"]) {
+    const v1 = `/sys/fs/cgroup/${directory}/cpu.cfs`;
+    const limited = (quota: string): number =>
+      cpuCount(files({ [`${v1}_quota_us`]: quota, [`${v1}_period_us`]: "100000" }));
+    expect(limited("-1")).toBe(cpuCount(files({})));
+    expect(limited("90000")).toBe(1);
+  }
 });
 
-test("a scratch directory is made, cleared and removed; those of dead processes go", () => {
+test("a scratch directory is made, cleared and removed; those of dead processes go", async () => {
   const space = join(base, "dask-scratch-space");
   mkdirSync(join(space, "worker-dead"), { recursive: true });
   writeFileSync(join(space, "worker-dead.owner"), `${hostname()} 999999999 1\n`);
@@ -77,16 +82,20 @@ test("a scratch directory is made, cleared and removed; those of dead processes 
   const purged: string[] = [];
   const first = createScratchDirectory(base, (path) => purged.push(path));
   expect(purged).toEqual([join(space, "worker-dead")]);
+  // by and by: gigabytes must not hold up the event loop
+  expect(existsSync(join(space, "worker-dead"))).toBe(true);
+  await first.purged;
+  expect(existsSync(join(space, "worker-dead"))).toBe(false);
   expect(existsSync(join(space, "worker-elsewhere")) && existsSync(join(space, "worker-stock"))).toBe(true);
 
   const second = createScratchDirectory(base, (path) => purged.push(path));
   expect(purged).toHaveLength(1);
   writeFileSync(join(first.path, "spilled"), "x");
-  first.clear();
+  await first.clear();
   expect(readdirSync(first.path)).toEqual([]);
-  first.release();
-  first.release();
-  second.release();
+  await first.release();
+  await first.release();
+  await second.release();
   expect(readdirSync(space).sort()).toEqual([
     "worker-elsewhere",
     "worker-elsewhere.owner",

@@ -1,4 +1,12 @@
-import { Float, Pickled, pickled, type Value } from "@dask-ts/protocol";
+import {
+  CommClosedError,
+  ConnectionPool,
+  Float,
+  Pickled,
+  pickled,
+  PythonChildError,
+  type Value,
+} from "@dask-ts/protocol";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { WorkerOptions } from "../../src/server/options.ts";
 import { Worker } from "../../src/server/worker.ts";
@@ -192,6 +200,20 @@ describe("an executor that dies", () => {
     expect(worker.logs.lines().join("\n")).toMatch(/Worker process \d+ was killed by signal SIGSEGV/);
     scheduler.send(computeTask("y"));
     await until("it works", () => executors.made[1]?.executed.length === 1);
+  });
+
+  test("in the middle of a scatter breaks the connection, as a worker that is gone would", async () => {
+    const worker = makeWorker({ name: "alice", nanny });
+    await worker.start();
+    const [executor] = executors.made;
+    if (executor === undefined) throw new Error("no executor");
+    executor.put = async () => {
+      throw new PythonChildError("it ended");
+    };
+    const pool = new ConnectionPool();
+    const data = new Map<Value, Value>([["x", 1]]);
+    await expect(pool.call(worker.address, "update_data", { data })).rejects.toThrow(CommClosedError);
+    await pool.close();
   });
 
   test("without one ends the worker with an exit code", async () => {

@@ -1,6 +1,7 @@
 /** Ops that move values: get_data, update_data, gather, free_keys, keys. */
 import {
   type Comm,
+  CommClosedError,
   compressPayload,
   DONT_REPLY,
   getAddressHost,
@@ -15,8 +16,10 @@ import {
   type Value,
 } from "@dask-ts/protocol";
 import type { StoredValue } from "../../core/events.ts";
+import type { SendOutcome } from "../../executor/executor.ts";
 import { ExecutorError } from "../../executor/python-executor.ts";
-import { gatherFromWorkers, readWhoHas } from "../gather.ts";
+import { gatherFromWorkers, LARGE_BYTES, readWhoHas } from "../gather.ts";
+import type { Session } from "../session.ts";
 import { readKeys, stimulusOf, type WorkerServices } from "./services.ts";
 
 export function dataHandlers(worker: WorkerServices): RpcHandlers {
@@ -56,21 +59,41 @@ async function getData(worker: WorkerServices, fields: Message, context: RpcCont
   let nbytes = 0;
   try {
     const session = worker.session();
-    const begun = worker.now();
-    let entries = await session.executor.get(keys, serializers);
-    const serialized = worker.now();
-    worker.digests.add(["get-data", "serialize", "seconds"], serialized - begun);
-    const keysSent: [Key, number][] = entries.map(({ key }) => [key, session.machine.task(key)?.nbytes ?? 0]);
-    for (const [, size] of keysSent) nbytes += size;
-    transfers.outgoingBytes += nbytes;
-    transfers.outgoingBytesTotal += nbytes;
-    const data = new Map<Value, Value>();
-    const { compression } = comm.negotiated;
-    for (const entry of entries) data.set(entry.key, await compressPayload(entry.data, compression));
-    comm.send({ status: "OK", data });
-    // The socket has the buffers now; keeping them here would hold a large value until the peer's last message.
-    data.clear();
-    entries = [];
+    const sizeOf = (key: Key): [Key, number] => [key, session.machine.task(key)?.nbytes ?? 0];
+    const count = (keysSent: readonly [Key, number][]): void => {
+      for (const [, size] of keysSent) nbytes += size;
+      transfers.outgoingBytes += nbytes;
+      transfers.outgoingBytesTotal += nbytes;
+    };
+    let keysSent = keys.map(sizeOf);
+    let serialized = worker.now();
+    const sending = await startLarge(session, keysSent, context);
+    if (sending === "busy") return { status: "busy" };
+    if (sending === undefined) {
+      const begun = serialized;
+      let entries = await getSmall(session, keys, serializers);
+      if (entries === "busy") return { status: "busy" };
+      serialized = worker.now();
+      worker.digests.add(["get-data", "serialize", "seconds"], serialized - begun);
+      keysSent = entries.map(({ key }) => sizeOf(key));
+      count(keysSent);
+      const data = new Map<Value, Value>();
+      const { compression } = comm.negotiated;
+      for (const { key, data: value } of entries) {
+        data.set(key, compression === null ? value : await compressPayload(value, compression));
+      }
+      comm.send({ status: "OK", data });
+      // The socket has the buffers now; keeping them here would hold a large value until the peer's last message.
+      data.clear();
+      entries = [];
+    } else {
+      count(keysSent);
+      const outcome = await sending.sent;
+      if (outcome.kind === "broken") throw new CommClosedError(`${comm.peerAddress}: ${outcome.reason}`);
+      worker.digests.add(["get-data", "serialize", "seconds"], outcome.serializeS);
+      serialized += outcome.serializeS;
+      keysSent = outcome.keys.map(sizeOf);
+    }
     const acknowledgement = await comm.receive();
     const stop = worker.now();
     worker.digests.add(["get-data", "network", "seconds"], stop - serialized);
@@ -91,6 +114,49 @@ async function getData(worker: WorkerServices, fields: Message, context: RpcCont
     transfers.outgoingBytes -= nbytes;
     transfers.outgoingCount -= 1;
   }
+}
+
+/** Values by way of this process: those that it holds itself, and those that the executor gives. */
+async function getSmall(session: Session, keys: readonly Key[], serializers: Value): Promise<Entry[] | "busy"> {
+  const here: Entry[] = [];
+  const there: Key[] = [];
+  for (const key of keys) {
+    const data = session.smallValues.get(keyId(key));
+    if (data === undefined) there.push(key);
+    else here.push({ key, data });
+  }
+  if (there.length === 0) return here;
+  // In this order: the answer to what was sent first says nothing of the second.
+  const stuck = session.pulse.answers().then((answers) => (answers ? undefined : ("busy" as const)));
+  const getting = session.executor.get(there, serializers);
+  getting.catch(() => undefined); // in case that nobody waits for it any more
+  const first = (await Promise.race([getting, stuck])) ?? (await getting);
+  if (first === "busy") return first;
+  return here.length === 0 ? first : here.concat(first);
+}
+
+type Entry = { readonly key: Key; readonly data: Value };
+
+/**
+ * Has the executor answer a request for large values on the peer's own socket. Undefined where it cannot: bytes that are
+ * compressed or encrypted on their way come by this process.
+ */
+async function startLarge(
+  { executor, pulse }: Session,
+  keys: readonly [Key, number][],
+  { comm, serializers }: RpcContext,
+): Promise<{ readonly sent: Promise<SendOutcome> } | "busy" | undefined> {
+  if (executor.send === undefined || comm.negotiated.compression !== null) return undefined;
+  if (keys.reduce((sum, [, size]) => sum + size, 0) < LARGE_BYTES) return undefined;
+  if (!(await pulse.answers())) return "busy";
+  const socket = comm.lend?.();
+  if (socket === undefined) return undefined;
+  const sent = executor.send(
+    keys.map(([key]) => key),
+    serializers,
+    socket,
+  );
+  return sent === undefined ? undefined : { sent };
 }
 
 /** Worker.update_data: scattered values. */
@@ -149,7 +215,7 @@ async function gather(worker: WorkerServices, fields: Message): Promise<Value> {
     if (attempt.size === 0) break;
     const gathered = await gatherFromWorkers(session.gatherContext, attempt, Math.random);
     session.dispatch({ kind: "update-data", entries: gathered.stored, stimulusId });
-    failed.push(...gathered.failed);
+    for (const key of gathered.failed) failed.push(key);
     for (const address of gathered.missingWorkers) missingWorkers.add(address);
     wanted.clear();
     for (const key of gathered.missing) wanted.set(keyId(key), { key, workers: [] });

@@ -1,0 +1,33 @@
+"""Stock deployers in a Python whose modules start dask-ts."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+from processes import ROOT, Processes, new_environment
+
+# Networks of their own are those of tests/aws.
+sys.path.insert(0, str(ROOT / "tests" / "aws"))
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("DASK_TS_TEST", mark)
+    found = Processes(mark)
+    yield found
+    for process in found.all():
+        process.send_signal(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory) -> str:
+    """An environment in which `dask-ts deploy redirect` was run."""
+    python, _ = new_environment(tmp_path_factory.mktemp("python"))
+    done = subprocess.run([ROOT / "bin" / "dask-ts", "deploy", "redirect", python], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return str(python)
