@@ -40,7 +40,7 @@ class Machine:
         config += [
             "StrictModes no",
             "Subsystem sftp internal-sftp",
-            "SetEnv CI=true PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            f"SetEnv {' '.join(ENVIRONMENT)}",
         ]
         self.write("etc/ssh/test_config", "\n".join(config) + "\n", 0o644)
         self.known = f"[127.0.0.1]:{port} {host.export_public_key().decode()}"

@@ -16,7 +16,7 @@ from distributed import Client
 from processes import ROOT, free_port, inc, wait_until
 
 ANSIBLE = ["tool", "run", "--quiet", "--from", "ansible-core==2.19.14", "ansible-playbook"]
-NAMES = ("master", "compute-1", "compute-2")
+NAMES = ("head", "compute-1", "compute-2")
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("DASK_TS_ANSIBLE") != "1", reason="takes minutes: DASK_TS_ANSIBLE=1"),
@@ -83,7 +83,7 @@ def test_playbook(tmp_path, hosts):
         # Files on each of them, read by the user whom the playbook makes.
         assert set(client.run(read_text, "/data/so.csv").values()) == {"id,tag\n1,python\n"}
         assert set(client.run(lambda: __import__("getpass").getuser()).values()) == {"dask"}
-        assert {one["host"] for one in client.get_versions(check=True)["workers"].values()}
+        assert len(client.get_versions(check=True)["workers"]) == 2
         # Once more changes nothing, and nothing starts anew.
         before = set(client.scheduler_info(n_workers=-1)["workers"])
         assert play(tmp_path, hosts, *variables) == dict.fromkeys(NAMES, 0)

@@ -263,9 +263,11 @@ def test_update_graph(client):
         )
         return dask_scheduler.tasks["made-1"].state
 
+    # before it is computed: a client hears of results of futures that it has
+    future = Future("made-1", client)
     state = client.run_on_scheduler(send, client_id=client.id)
     assert state in ("waiting", "processing", "memory")
-    assert Future("made-1", client).result() == 3
+    assert future.result(timeout=30) == 3
 
 
 def test_finished(cluster, client, tmp_path):

@@ -131,16 +131,19 @@ async function scatter(ctx: SchedulerContext, lock: ReplicaLock, request: Scatte
   const keys = [...data.keys()];
   if (isTrue(request.broadcast)) {
     const n = request.broadcast === true ? addresses.length : asNumber(request.broadcast, addresses.length);
-    await lock.run(true, () =>
-      replicate(ctx, {
+    await lock.run(true, async () => {
+      // Dask fails the whole scatter for one that has left meanwhile: the data is with another, and goes to the rest.
+      const there = addresses.filter((address) => workers.get(address)?.status === "running");
+      if (there.length === 0) return;
+      await replicate(ctx, {
         keys: keys as Key[],
         n,
-        workers: addresses,
+        workers: there,
         branchingFactor: 2,
         delete: true,
         stimulusId: `replicate-${ctx.now()}`,
-      }),
-    );
+      });
+    });
   }
   const event = new Map<Value, Value>([
     ["action", "scatter"],
