@@ -208,7 +208,7 @@ def test_facts_are_asked_once_a_turn(host):
     assert len(host.bridge.asked) == 2
 
 
-@pytest.mark.parametrize("name", ["transition_log", "stream_comms", "http_server", "handle_worker"])
+@pytest.mark.parametrize("name", ["transition", "add_replica", "http_server", "handle_worker"])
 def test_what_cannot_be_had_is_named(host, name):
     with pytest.raises(AttributeError, match=f"{name}.* cannot be had here"):
         run(host, lambda dask_scheduler, name: getattr(dask_scheduler, name), name=name)
