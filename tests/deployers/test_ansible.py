@@ -18,10 +18,7 @@ from processes import ROOT, free_port, inc, wait_until
 ANSIBLE = ["tool", "run", "--quiet", "--from", "ansible-core==2.19.14", "ansible-playbook"]
 NAMES = ("head", "compute-1", "compute-2")
 
-pytestmark = [
-    pytest.mark.skipif(os.environ.get("DASK_TS_ANSIBLE") != "1", reason="takes minutes: DASK_TS_ANSIBLE=1"),
-    pytest.mark.timeout(1500),
-]
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture
