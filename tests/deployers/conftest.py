@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import uuid
 
 import pytest
-from processes import ROOT, Processes, new_environment
+from processes import Processes, new_environment
+
+from cloud import ROOT
 
 # It takes minutes, and only where somebody asks for it.
 collect_ignore = [] if os.environ.get("DASK_TS_ANSIBLE") == "1" else ["test_ansible.py"]
-
-# Networks of their own are those of tests/aws.
-sys.path.insert(0, str(ROOT / "tests" / "aws"))
 
 
 @pytest.fixture

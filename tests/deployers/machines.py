@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 import asyncssh
-from processes import wait_until
+
+from cloud import wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 # What a fresh machine does not have: other people's work.

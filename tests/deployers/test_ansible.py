@@ -13,7 +13,9 @@ import asyncssh
 import machines
 import pytest
 from distributed import Client
-from processes import ROOT, free_port, inc, wait_until
+from processes import free_port, inc
+
+from cloud import ROOT, wait_until
 
 ANSIBLE = ["tool", "run", "--quiet", "--from", "ansible-core==2.19.14", "ansible-playbook"]
 NAMES = ("head", "compute-1", "compute-2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from processes import ROOT
+from cloud import ROOT
 
 TABLES = [ROOT / "deploy" / name for name in ("README.md", "contract-table.md")]
 LINES = {"R0": 11, "R1": 9, "R2": 10, "R3": 6, "R4": 12}

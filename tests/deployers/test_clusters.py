@@ -13,7 +13,9 @@ import pytest
 from dask_jobqueue.local import LocalCluster
 from distributed import Client, SSHCluster, SubprocessCluster
 from machines import SSHD
-from processes import free_port, inc, slow_inc, wait_until
+from processes import free_port, inc, slow_inc
+
+from cloud import wait_until
 
 
 @pytest.fixture

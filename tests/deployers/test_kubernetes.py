@@ -17,8 +17,9 @@ from dask_kubernetes.operator import make_cluster_spec
 from dask_kubernetes.operator.controller import controller
 from distributed import Client
 from pods import Pods
-from processes import ROOT, inc, slow_inc, wait_until
+from processes import inc, slow_inc
 
+from cloud import ROOT, wait_until
 from local_aws import network
 
 FOLDER = ROOT / "deploy" / "kubernetes"

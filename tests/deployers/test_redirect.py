@@ -6,7 +6,9 @@ import os
 import subprocess
 
 import pytest
-from processes import ROOT, new_environment
+from processes import new_environment
+
+from cloud import ROOT
 
 PROGRAM = ROOT / "bin" / "dask-ts"
 

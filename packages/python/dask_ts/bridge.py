@@ -174,6 +174,17 @@ def encode_message(messages: list[Message]) -> list[Any]:
     return encoder.take()
 
 
+def drop_sent(queue: deque[memoryview], sent: int) -> None:
+    """Takes off the front of a queue what ``sendmsg`` has sent of it."""
+    while sent:
+        first = queue[0]
+        if sent < len(first):
+            queue[0] = first[sent:]
+            return
+        sent -= len(first)
+        queue.popleft()
+
+
 def pack_frames(frames: list[Any]) -> list[memoryview]:
     """The buffers to write for one message: small frames joined, large ones as they are."""
     views = [f if isinstance(f, bytes) else ensure_memoryview(f) for f in frames]
@@ -454,14 +465,7 @@ class Bridge:
         backlog = self._backlog
         if not backlog:
             return
-        sent = self._sock.sendmsg(list(itertools.islice(backlog, IOV_MAX)), [], flags)
-        while sent:
-            first = backlog[0]
-            if sent < len(first):
-                backlog[0] = first[sent:]
-                return
-            sent -= len(first)
-            backlog.popleft()
+        drop_sent(backlog, self._sock.sendmsg(list(itertools.islice(backlog, IOV_MAX)), [], flags))
 
     def _arm_writer(self) -> None:
         if self._writer_armed or not self._backlog or self._loop is None:

@@ -21,7 +21,7 @@ from dask.utils import parse_timedelta
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
-from dask_ts.bridge import IOV_MAX, Encoder, FrameReader, decode_message, pack_frames
+from dask_ts.bridge import IOV_MAX, Encoder, FrameReader, decode_message, drop_sent, pack_frames
 
 logger = logging.getLogger("distributed.worker")
 
@@ -177,13 +177,7 @@ def write_all(sock: socket.socket, views: list[memoryview]) -> None:
                 if not poll.poll(SEND_TIMEOUT * 1000):
                     raise TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:.0f} s") from None
                 continue
-            while sent:
-                first = queue[0]
-                if sent < len(first):
-                    queue[0] = first[sent:]
-                    break
-                sent -= len(first)
-                queue.popleft()
+            drop_sent(queue, sent)
             while queue and not len(queue[0]):
                 queue.popleft()
     except OSError as e:
