@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Deploys to an AWS on this machine (tests/aws): moto's server, and a runner that starts tasks as processes; and with the
 // deployers that users have (tests/deployers). Their Python environment is .venv-aws/.
-// Arguments: --report FILE for JUnit's XML; others are pytest's.
+// Arguments: --report FILE for JUnit's XML; --cache FOLDER keeps which tests failed, --again runs only these; others are
+// paths and names of tests.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -16,7 +17,10 @@ const STAMP = join(VENV, "stamp");
 const UV = join(ROOT, ".tools", "uv", "bin", "uv");
 const REQUIREMENTS = join(ROOT, "tests", "aws", "requirements.txt");
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { report: { type: "string" } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { report: { type: "string" }, cache: { type: "string" }, again: { type: "boolean", default: false } },
+});
 
 function run(command, args) {
   const { status } = spawnSync(command, args, { cwd: ROOT, stdio: "inherit" });
@@ -46,6 +50,8 @@ installSshd();
 const tests = positionals.length > 0 ? positionals : ["tests/aws", "tests/deployers"];
 const report = values.report === undefined ? [] : [`--junitxml=${values.report}`];
 // Two at a time, each with an AWS of its own: they wait as often as they compute.
-const parallel = positionals.length > 0 ? [] : ["-n", "2", "--dist", "loadgroup"];
-const options = ["-q", "-p", "no:cacheprovider", "--timeout=300", "--durations=8", ...parallel];
+const parallel = positionals.length > 0 || values.again ? [] : ["-n", "2", "--dist", "loadgroup"];
+const cache = values.cache === undefined ? ["-p", "no:cacheprovider"] : ["-o", `cache_dir=${values.cache}`];
+if (values.again) cache.push("--last-failed", "--last-failed-no-failures=none");
+const options = ["-q", ...cache, "--timeout=300", "--durations=8", ...parallel];
 process.exit(run(PYTHON, ["-m", "pytest", ...options, ...report, ...tests]));

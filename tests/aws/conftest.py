@@ -52,10 +52,11 @@ def place(cloud):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failed test shows what the last tasks printed."""
+    """A failed test shows what the last tasks printed; below these long logs once more what failed."""
     outcome = yield
     report = outcome.get_result()
     cloud = getattr(item, "funcargs", {}).get("cloud")
     if report.when == "call" and report.failed and isinstance(cloud, Cloud):
         report.sections.append(("tasks", cloud.logs()))
         report.sections.append(("server", (cloud.folder / "server.log").read_text()[-3000:]))
+        report.sections.append(("what failed", str(call.excinfo.getrepr(style="short"))[:4000]))

@@ -6,6 +6,7 @@ registers it under its Cloud Map name, and writes its output to its log stream.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -148,7 +149,8 @@ class Runner:
                 kill(process, signal.SIGKILL)
         self.network.close()
         for target in self.made:
-            os.rmdir(target)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(target)
 
     def step(self) -> None:
         for backend in backends():
@@ -285,9 +287,9 @@ class Runner:
             target = mount["containerPath"]
             if not Path(target).exists():
                 # Empty, as the place to mount at; only this task sees more than that in it.
-                Path(target).mkdir(parents=True)
                 self.made.append(target)
-            mounts += f" && mount --bind {source} {target}"
+            # Here, as another runner's may go at any time.
+            mounts += f" && mkdir -p {target} && mount --bind {source} {target}"
         inside = ["ip", "netns", "exec", running.namespace, "unshare", "--mount"]
         process = subprocess.Popen(
             [*inside, "sh", "-c", f'{mounts} && exec "$@"', "sh", *command],

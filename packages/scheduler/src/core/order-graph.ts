@@ -1,14 +1,66 @@
 /** What the ordering of a graph needs to know about it: both directions, weights, and the roots below each task. */
+import { mergeSort } from "./merge-sort.ts";
 
 /** Sets of roots larger than this are not kept; then their size is estimated from above. */
 export const MAX_ROOTS = 128;
 
+/** Tasks between two yields: in loops of some ten nanoseconds a task, and where sets of roots are made. */
+const TASKS_PER_YIELD = 10_000;
+const WEIGHED_PER_YIELD = 1000;
+
+type Steps<T> = Generator<undefined, T, unknown>;
+
+/** @param dependencies as `order` takes them. */
+export function* orderGraph(dependencies: readonly (readonly number[])[]): Steps<OrderGraph> {
+  const graph = new OrderGraph(yield* countEdges(dependencies));
+  yield* graph.fill();
+  return graph;
+}
+
+/** Who depends on whom, in both directions: the neighbours of task i stand from starts[i] to starts[i + 1]. */
+interface Edges {
+  readonly dependencyStarts: Int32Array;
+  readonly dependencies: Int32Array;
+  readonly dependentStarts: Int32Array;
+  readonly dependents: Int32Array;
+}
+
+function* countEdges(lists: readonly (readonly number[])[]): Steps<Edges> {
+  const n = lists.length;
+  const dependencyStarts = new Int32Array(n + 1);
+  const dependentStarts = new Int32Array(n + 1);
+  let edges = 0;
+  for (let task = 0; task < n; task++) {
+    if (task % TASKS_PER_YIELD === 0) yield;
+    for (const dependency of lists[task] as readonly number[]) {
+      if (dependency >= n) continue;
+      edges++;
+      dependentStarts[dependency + 1] = (dependentStarts[dependency + 1] as number) + 1;
+    }
+    dependencyStarts[task + 1] = edges;
+  }
+  for (let task = 0; task < n; task++) {
+    dependentStarts[task + 1] = (dependentStarts[task + 1] as number) + (dependentStarts[task] as number);
+  }
+  const dependencies = new Int32Array(edges);
+  const dependents = new Int32Array(edges);
+  const at = dependentStarts.slice();
+  let edge = 0;
+  for (let task = 0; task < n; task++) {
+    if (task % TASKS_PER_YIELD === 0) yield;
+    for (const dependency of lists[task] as readonly number[]) {
+      if (dependency >= n) continue;
+      dependencies[edge++] = dependency;
+      const place = at[dependency] as number;
+      at[dependency] = place + 1;
+      dependents[place] = task;
+    }
+  }
+  return { dependencyStarts, dependencies, dependentStarts, dependents };
+}
+
 export class OrderGraph {
   readonly size: number;
-  /** False where the graph has a cycle; then the weights are not complete. */
-  readonly acyclic: boolean;
-  /** Tasks without dependents, by number. */
-  readonly leaves: Int32Array;
   readonly #dependencyStarts: Int32Array;
   readonly #dependencies: Int32Array;
   readonly #dependentStarts: Int32Array;
@@ -25,59 +77,49 @@ export class OrderGraph {
   #mark = 0;
   /** Elements that may still be looked at in building sets of roots; bounds time and memory. */
   #budget: number;
-  readonly #rootTotal: number;
+  #acyclic = false;
+  readonly #leaves: number[] = [];
+  #rootTotal = 0;
 
-  constructor(dependencies: readonly (readonly number[])[]) {
-    const n = dependencies.length;
+  /** @param edges both directions, of `countEdges`. The rest is filled in by `fill`. */
+  constructor(edges: Edges) {
+    const n = edges.dependencyStarts.length - 1;
     this.size = n;
-    this.#dependencyStarts = new Int32Array(n + 1);
-    this.#dependentStarts = new Int32Array(n + 1);
-    let edges = 0;
-    for (let task = 0; task < n; task++) {
-      for (const dependency of dependencies[task] as readonly number[]) {
-        if (dependency >= n) continue;
-        edges++;
-        this.#dependentStarts[dependency + 1] = (this.#dependentStarts[dependency + 1] as number) + 1;
-      }
-      this.#dependencyStarts[task + 1] = edges;
-    }
-    for (let task = 0; task < n; task++) {
-      this.#dependentStarts[task + 1] =
-        (this.#dependentStarts[task + 1] as number) + (this.#dependentStarts[task] as number);
-    }
-    this.#dependencies = new Int32Array(edges);
-    this.#dependents = new Int32Array(edges);
-    const at = this.#dependentStarts.slice();
-    let edge = 0;
-    for (let task = 0; task < n; task++) {
-      for (const dependency of dependencies[task] as readonly number[]) {
-        if (dependency >= n) continue;
-        this.#dependencies[edge++] = dependency;
-        const place = at[dependency] as number;
-        at[dependency] = place + 1;
-        this.#dependents[place] = task;
-      }
-    }
-
+    this.#dependencyStarts = edges.dependencyStarts;
+    this.#dependencies = edges.dependencies;
+    this.#dependentStarts = edges.dependentStarts;
+    this.#dependents = edges.dependents;
     this.#totals = new Float64Array(n);
     this.#rootCounts = new Float64Array(n);
     this.#maxDependents = new Int32Array(n);
     this.#roots = Array.from({ length: n }, () => null);
     this.#seen = new Int32Array(n);
     this.#budget = 100_000 + 16 * n;
-    const topological = this.#topological();
-    this.acyclic = topological.length === n;
-    const leaves: number[] = [];
-    let roots = 0;
-    for (let task = 0; task < n; task++) {
-      if (this.dependentCount(task) === 0) leaves.push(task);
-      if (this.dependencyCount(task) === 0) roots++;
-    }
-    this.leaves = Int32Array.from(leaves);
-    this.#rootTotal = roots;
-    for (const task of topological) this.#weigh(task);
   }
 
+  /** Weighs the tasks. */
+  *fill(): Steps<void> {
+    const topological = yield* this.#topological();
+    this.#acyclic = topological.length === this.size;
+    for (let task = 0; task < this.size; task++) {
+      if (task % TASKS_PER_YIELD === 0) yield;
+      if (this.dependentCount(task) === 0) this.#leaves.push(task);
+      if (this.dependencyCount(task) === 0) this.#rootTotal++;
+    }
+    for (let i = 0; i < topological.length; i++) {
+      if (i % WEIGHED_PER_YIELD === 0) yield;
+      this.#weigh(topological[i] as number);
+    }
+  }
+
+  /** False where the graph has a cycle; then the weights are not complete. */
+  get acyclic(): boolean {
+    return this.#acyclic;
+  }
+  /** Tasks without dependents, by number. */
+  get leaves(): readonly number[] {
+    return this.#leaves;
+  }
   dependencyStart(task: number): number {
     return this.#dependencyStarts[task] as number;
   }
@@ -119,27 +161,26 @@ export class OrderGraph {
     a - b;
 
   /** The leaves by weight, lightest first. */
-  sortedLeaves(): Int32Array {
-    const { leaves, compare } = this;
-    for (let i = 1; i < leaves.length; i++) {
-      if (compare(leaves[i - 1] as number, leaves[i] as number) > 0) return leaves.slice().sort(compare);
-    }
-    return leaves;
+  sortedLeaves(): Steps<readonly number[]> {
+    return mergeSort(this.#leaves, this.compare);
   }
 
   /** Whether to begin with the heaviest leaf (`use_longest_path`): it pays for reductions, and where roots are alike. */
-  get symmetric(): boolean {
+  *symmetric(): Steps<boolean> {
     const roots = this.#rootTotal;
     if (Math.abs(roots - this.leaves.length) / roots >= 0.8) return true;
-    const leavesAbove = new Map<number, number>();
+    const leavesAbove = new Int32Array(this.size);
+    let i = 0;
     for (const leaf of this.leaves) {
+      if (i++ % TASKS_PER_YIELD === 0) yield;
       if (this.dependencyCount(leaf) === 0) continue;
-      for (const root of this.rootsOf(leaf) ?? []) leavesAbove.set(root, (leavesAbove.get(root) ?? 0) + 1);
+      for (const root of this.rootsOf(leaf) ?? []) leavesAbove[root] = (leavesAbove[root] as number) + 1;
     }
     let first = -1;
     for (let task = 0; task < this.size; task++) {
+      if (task % TASKS_PER_YIELD === 0) yield;
       if (this.dependencyCount(task) > 0) continue;
-      const count = leavesAbove.get(task) ?? 0;
+      const count = leavesAbove[task] as number;
       if (first < 0) first = count;
       else if (first !== count) return false;
     }
@@ -147,16 +188,18 @@ export class OrderGraph {
   }
 
   /** As many tasks as are not in or behind a cycle, dependencies first. */
-  #topological(): Int32Array {
+  *#topological(): Steps<Int32Array> {
     const needed = new Int32Array(this.size);
     const out = new Int32Array(this.size);
     let length = 0;
     for (let task = 0; task < this.size; task++) {
+      if (task % TASKS_PER_YIELD === 0) yield;
       const count = this.dependencyCount(task);
       needed[task] = count;
       if (count === 0) out[length++] = task;
     }
     for (let i = 0; i < length; i++) {
+      if (i % TASKS_PER_YIELD === 0) yield;
       const task = out[i] as number;
       for (let j = this.dependentStart(task); j < this.dependentEnd(task); j++) {
         const dependent = this.dependentAt(j);

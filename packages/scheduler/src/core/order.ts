@@ -4,16 +4,25 @@
  * further roots; the path to it is walked back to what can run; on the way, what has become runnable beside it is run as
  * far as the next reduction, where that frees more than it takes.
  */
-import { MAX_ROOTS, OrderGraph } from "./order-graph.ts";
+import { MAX_ROOTS, type OrderGraph, orderGraph } from "./order-graph.ts";
+
+/** Tasks that are ranked, or looked at on the way to a rank, between two yields: one or two milliseconds. */
+const TASKS_PER_YIELD = 2000;
 
 /**
+ * Yields often enough that a graph of a million tasks can be ranked between heartbeats.
+ *
  * @param dependencies for each task the numbers of its dependencies; numbers that are no task are passed over.
  * @returns for each task its rank, a permutation of 0 … n-1 in which dependencies come before their dependents. Where the
  * graph has a cycle the ranks are complete, and right for the tasks outside it.
  */
-export function order(dependencies: readonly (readonly number[])[]): Int32Array {
-  const graph = new OrderGraph(dependencies);
-  return graph.acyclic ? new Ordering(graph).run() : depthFirst(graph);
+export function* order(dependencies: readonly (readonly number[])[]): Generator<undefined, Int32Array, unknown> {
+  const graph = yield* orderGraph(dependencies);
+  if (!graph.acyclic) return depthFirst(graph);
+  const ascending = yield* graph.sortedLeaves();
+  const leaves = (yield* graph.symmetric()) ? ascending : [...ascending].reverse();
+  const targets = yield* targetQueue(graph, ascending);
+  return yield* new Ordering(graph, leaves, targets).run();
 }
 
 /** A way through runnable tasks; the tasks before it are found along `before`. */
@@ -41,16 +50,25 @@ class Ordering {
   #reachable = 0;
   /** Working space of `add`. */
   readonly #stack: number[] = [];
-  /** Tasks that have become runnable and were not looked at yet. */
+  /** Tasks that have become runnable and were not looked at yet; those being looked at; and the ways from the last of these. */
   #runnable: number[] = [];
+  #candidates: number[] = [];
+  #branches: Branch[] = [];
+  #nextBranch = 0;
+  /** The critical path: what comes next is popped. Whether the walk along it has had to turn back. */
+  readonly #path: number[] = [];
+  #walkedBack = false;
+  /** Tasks that may still be looked at before the next yield. */
+  #budget = TASKS_PER_YIELD;
   /** Paths that end at a reduction which needs more than they give, by that reduction. */
   readonly #knownPaths: Map<number, Path[]> = new Map();
-  /** The leaves in ascending order, or descending: the next one is popped. */
-  readonly #leaves: Int32Array;
+  /** The last one comes first. */
+  readonly #leaves: readonly number[];
   #leavesLeft: number;
   readonly #targets: TargetQueue;
 
-  constructor(graph: OrderGraph) {
+  /** @param leaves ascending or descending: the last one is the first target. */
+  constructor(graph: OrderGraph, leaves: readonly number[], targets: TargetQueue) {
     this.#graph = graph;
     const n = graph.size;
     this.#ranks = new Int32Array(n).fill(-1);
@@ -58,21 +76,25 @@ class Ordering {
     for (let task = 0; task < n; task++) this.#needed[task] = graph.dependencyCount(task);
     this.#inRunnableHull = new Uint8Array(n);
     this.#inReachableHull = new Uint8Array(n);
-    const ascending = graph.sortedLeaves();
-    this.#targets = new TargetQueue(graph, ascending);
-    this.#leaves = graph.symmetric ? ascending : ascending.slice().reverse();
-    this.#leavesLeft = ascending.length;
+    this.#targets = targets;
+    this.#leaves = leaves;
+    this.#leavesLeft = leaves.length;
   }
 
-  run(): Int32Array {
+  *run(): Generator<undefined, Int32Array, unknown> {
     const n = this.#graph.size;
-    const path: number[] = [];
     while (this.#next < n) {
-      this.#buildCriticalPath(this.#target(), path);
-      this.#walk(path);
-      this.#processRunnables();
+      this.#buildCriticalPath(this.#target());
+      this.#walkedBack = false;
+      while (!this.#walk()) yield* this.#pause();
+      while (!this.#processRunnables()) yield* this.#pause();
     }
     return this.#ranks;
+  }
+
+  *#pause(): Generator<undefined, void, unknown> {
+    yield;
+    this.#budget = TASKS_PER_YIELD;
   }
 
   #done(task: number): boolean {
@@ -92,8 +114,9 @@ class Ordering {
   }
 
   /** From the target back to something that can run, along the weightiest dependencies. */
-  #buildCriticalPath(target: number, path: number[]): void {
+  #buildCriticalPath(target: number): void {
     const graph = this.#graph;
+    const path = this.#path;
     path.push(target);
     let at = target;
     for (;;) {
@@ -111,14 +134,23 @@ class Ordering {
     }
   }
 
-  /** Ranks the tasks of the critical path, walking back to what they need. */
-  #walk(path: number[]): void {
+  /** Ranks the tasks of the critical path, walking back to what they need. @returns false where the budget ended first. */
+  #walk(): boolean {
     const graph = this.#graph;
-    let walkedBack = false;
-    for (let task = path.pop(); task !== undefined; task = path.pop()) {
+    const path = this.#path;
+    // What it was in the midst of comes first.
+    if (this.#nextBranch < this.#branches.length || this.#candidates.length > 0) {
+      if (!this.#processRunnables()) return false;
+    }
+    while (path.length > 0) {
+      if (--this.#budget < 0) return false;
+      const task = path.pop() as number;
       if (this.#done(task)) continue;
       if (this.#needed[task] === 0) {
-        if (walkedBack && this.#runnable.length < path.length) this.#processRunnables();
+        if (this.#walkedBack && this.#runnable.length < path.length && !this.#processRunnables()) {
+          path.push(task);
+          return false;
+        }
         this.#add(task);
         continue;
       }
@@ -136,7 +168,7 @@ class Ordering {
         unknown++;
         path.push(dependency);
       }
-      if (unknown > 1) walkedBack = true;
+      if (unknown > 1) this.#walkedBack = true;
       if (unknown === open.length) continue;
       for (const dependency of open) {
         const known = this.#knownPaths.get(dependency);
@@ -145,6 +177,7 @@ class Ordering {
         for (const way of known) this.#pushReversed(way, path);
       }
     }
+    return true;
   }
 
   /** Puts a path on the stack so that its first task comes first. */
@@ -194,19 +227,27 @@ class Ordering {
   /**
    * Follows what has become runnable up to the next reduction. A way that ends the graph or that completes the reduction is
    * taken; others are remembered until the rest of the reduction comes, or until somebody walks back to it.
+   * @returns false where the budget ended first; the next call goes on.
    */
-  #processRunnables(): void {
-    while (this.#runnable.length > 0) {
-      const candidates = this.#runnable;
-      this.#runnable = [];
-      for (let task = candidates.pop(); task !== undefined; task = candidates.pop()) {
-        if (this.#inRunnableHull[task] === 1 || this.#done(task)) continue;
-        if (this.#graph.dependentCount(task) === 0) {
-          this.#add(task);
-          continue;
-        }
-        const branches: Branch[] = [{ splits: 0, path: { task, before: null } }];
-        for (let i = 0; i < branches.length; i++) this.#follow(branches[i] as Branch, branches);
+  #processRunnables(): boolean {
+    for (;;) {
+      while (this.#nextBranch < this.#branches.length) {
+        if (--this.#budget < 0) return false;
+        this.#follow(this.#branches[this.#nextBranch++] as Branch, this.#branches);
+      }
+      const task = this.#candidates.pop();
+      if (task === undefined) {
+        if (this.#runnable.length === 0) return true;
+        this.#candidates = this.#runnable;
+        this.#runnable = [];
+      } else if (this.#inRunnableHull[task] === 1 || this.#done(task)) {
+        this.#budget--;
+      } else if (this.#graph.dependentCount(task) === 0) {
+        this.#budget--;
+        this.#add(task);
+      } else {
+        this.#branches = [{ splits: 0, path: { task, before: null } }];
+        this.#nextBranch = 0;
       }
     }
   }
@@ -297,7 +338,7 @@ class Ordering {
  * been done; then by weight. Entries are numbers made of these three, stale ones are passed over.
  */
 class TargetQueue {
-  readonly #leaves: Int32Array;
+  readonly #leaves: readonly number[];
   /** Position in `leaves` for each task, -1 for no leaf. */
   readonly #position: Int32Array;
   /** Roots still needed, by position; 0: reached without further roots, not a target. */
@@ -307,32 +348,33 @@ class TargetQueue {
   /** Positions of the leaves above each root. */
   readonly #above: (number[] | undefined)[];
 
-  constructor(graph: OrderGraph, ascending: Int32Array) {
+  constructor(graph: OrderGraph, ascending: readonly number[]) {
     this.#leaves = ascending;
     this.#position = new Int32Array(graph.size).fill(-1);
     this.#degree = new Int32Array(ascending.length);
     this.#reached = new Uint8Array(ascending.length);
     this.#above = Array.from({ length: graph.size }, () => undefined);
-    const most = TargetQueue.mostRoots(graph, ascending);
-    for (let position = 0; position < ascending.length; position++) {
-      const leaf = ascending[position] as number;
-      if (graph.dependencyCount(leaf) === 0) continue;
-      this.#position[leaf] = position;
-      this.#degree[position] = graph.rootCount(leaf);
-      const roots = graph.rootsOf(leaf);
-      this.#push(position);
-      // Where there are too many the degree stays what it was.
-      if (roots === null || roots.length > most) continue;
-      for (const root of roots) {
-        const above = this.#above[root];
-        if (above === undefined) this.#above[root] = [position];
-        else above.push(position);
-      }
+  }
+
+  /** Takes in a leaf by its position; `most` is of `mostRoots`. */
+  add(graph: OrderGraph, position: number, most: number): void {
+    const leaf = this.#leaves[position] as number;
+    if (graph.dependencyCount(leaf) === 0) return;
+    this.#position[leaf] = position;
+    this.#degree[position] = graph.rootCount(leaf);
+    const roots = graph.rootsOf(leaf);
+    this.#push(position);
+    // Where there are too many the degree stays what it was.
+    if (roots === null || roots.length > most) return;
+    for (const root of roots) {
+      const above = this.#above[root];
+      if (above === undefined) this.#above[root] = [position];
+      else above.push(position);
     }
   }
 
   /** So many roots may a leaf have whose degree is kept up to date: updates must not cost more than the graph is worth. */
-  static mostRoots(graph: OrderGraph, leaves: Int32Array): number {
+  static mostRoots(graph: OrderGraph, leaves: readonly number[]): number {
     for (let most = MAX_ROOTS; most > 1; most >>= 1) {
       let updates = 0;
       for (const leaf of leaves) {
@@ -408,6 +450,17 @@ class TargetQueue {
     }
     heap[at] = last;
   }
+}
+
+function* targetQueue(graph: OrderGraph, ascending: readonly number[]): Generator<undefined, TargetQueue, unknown> {
+  const queue = new TargetQueue(graph, ascending);
+  yield;
+  const most = TargetQueue.mostRoots(graph, ascending);
+  for (let position = 0; position < ascending.length; position++) {
+    if (position % TASKS_PER_YIELD === 0) yield;
+    queue.add(graph, position, most);
+  }
+  return queue;
 }
 
 /** For graphs with a cycle, which are refused later: depth first, so that the ranks are complete. */

@@ -189,7 +189,7 @@ class GraphUpdate {
     const { tasksPerYield } = ctx.config;
     const n = graph.keys.length;
     const effects = this.annotationEffects();
-    const rankOf = this.ranks();
+    const rankOf = yield* this.ranks();
     const generation = this.generation();
     const userPriority = this.userPriorities();
     const warned = new Set<TaskGroup>();
@@ -243,11 +243,14 @@ class GraphUpdate {
   }
 
   /** Rank of the task with a number. Dask gives no priority to a key without rank; here it comes last. */
-  private ranks(): (i: number) => number {
+  private *ranks(): Steps<(i: number) => number> {
     const { graph } = this;
     const given = this.request.internalPriority;
     if (given === null || given.size === 0) {
-      const ranks = order(graph.dependencies);
+      const ordering = order(graph.dependencies);
+      let step = ordering.next();
+      for (; !step.done; step = ordering.next()) yield* this.pause();
+      const ranks = step.value;
       return (i) => ranks[i] as number;
     }
     let byId: Map<string, number> | undefined;

@@ -2,9 +2,21 @@
 import { readFileSync } from "node:fs";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { order } from "../../src/core/order.ts";
+import { mergeSort } from "../../src/core/merge-sort.ts";
+import { order as orderInSteps } from "../../src/core/order.ts";
 
 type Graph = readonly (readonly number[])[];
+
+function inOneGo<T>(steps: Generator<undefined, T, unknown>): { readonly value: T; readonly yields: number } {
+  let yields = 0;
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) yields++;
+  return { value: step.value, yields };
+}
+
+function order(dependencies: Graph): Int32Array {
+  return inOneGo(orderInSteps(dependencies)).value;
+}
 
 function tasksInOrder(dependencies: Graph, ranks: Int32Array): number[] {
   const tasks: number[] = Array.from(dependencies, () => -1);
@@ -86,6 +98,37 @@ test("every acyclic graph gets an order", () => {
     }),
     { numRuns: 500, seed: 1 },
   );
+});
+
+describe("a large graph is ranked in steps", () => {
+  const n = 50_000;
+  const shapes: readonly (readonly [string, Graph])[] = [
+    ["tasks by themselves", Array.from({ length: n }, () => [])],
+    ["one root", Array.from({ length: n }, (_, i) => (i === 0 ? [] : [0]))],
+    ["pairs", Array.from({ length: n }, (_, i) => (i < n / 2 ? [] : [i - n / 2]))],
+    ["a tree", Array.from({ length: n }, (_, i) => [2 * i + 1, 2 * i + 2].filter((d) => d < n))],
+    // What is runnable beside the path is looked at in the midst of it.
+    ["layers", Array.from({ length: n }, (_, i) => (i < 500 ? [] : [i - 500, i - 1 - (i % 500 === 0 ? 0 : 1)]))],
+    [
+      "a stencil",
+      Array.from({ length: n }, (_, i) => (i < 200 ? [] : [i - 200, i - 199, i - 198].filter((d) => d < i))),
+    ],
+  ];
+
+  test.each(shapes)("%s", (_, dependencies) => {
+    check(dependencies);
+    expect(inOneGo(orderInSteps(dependencies)).yields).toBeGreaterThan(n / 2000);
+  });
+});
+
+test("sorting in steps", () => {
+  const byLast = (a: number, b: number) => (a % 1000) - (b % 1000);
+  for (const n of [0, 1, 2, 4095, 4096, 4097, 12_288, 20_000]) {
+    const values = Array.from({ length: n }, (_, i) => (i * 7919) % 20_011);
+    expect(inOneGo(mergeSort(values, byLast)).value).toEqual([...values].sort(byLast));
+  }
+  const sorted = Array.from({ length: 5000 }, (_, i) => i);
+  expect(inOneGo(mergeSort(sorted, (a, b) => a - b)).value).toBe(sorted);
 });
 
 test("numbers that are no task are passed over", () => {

@@ -17,7 +17,7 @@ function newTask(i: number, priority: readonly [number, number, number]): TaskSt
   return ts;
 }
 
-function sort(tasks: TaskState[]): TaskState[] {
+function sort(tasks: TaskState[]): readonly TaskState[] {
   const steps = sortByPriority(tasks);
   let step = steps.next();
   while (!step.done) step = steps.next();
