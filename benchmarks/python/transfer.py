@@ -98,7 +98,8 @@ def measure(client: Client, args: argparse.Namespace, folder: str) -> None:
             for fill in args.fill.split(","):
                 rows: dict[str, list[tuple[float, float]]] = {kind: [] for kind in pairs}
                 for turn in range(args.rounds + 1):
-                    for kind, pair in pairs.items():
+                    # the first of a turn finds the memory that the last of the turn before has given back
+                    for kind, pair in list(pairs.items())[:: -1 if turn % 2 else 1]:
                         row = transfer(pair, client, count, megabytes, fill)
                         if turn > 0:
                             rows[kind].append(row)

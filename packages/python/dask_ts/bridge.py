@@ -57,6 +57,8 @@ LARGE = 64 * 1024
 #: and what is received into one buffer need not be put together by a copy.
 SHARD = 64 * 2**20
 SCRATCH = 256 * 1024
+#: Of a large frame: so much has to be there before the thread that waits for it is woken.
+LOW_WATER = 256 * 1024
 #: Linux takes this many buffers in one ``sendmsg``.
 IOV_MAX = 1024
 MAX_FRAME_BYTES = 0xFFFF_FFFF
@@ -212,6 +214,18 @@ def _shards(lengths: tuple[int, ...], first: int) -> list[int]:
     return list(lengths[first:end])
 
 
+def _receive_rest(sock: socket.socket, rest: memoryview) -> int:
+    """Fills ``rest`` in one or two calls, from a socket that blocks."""
+    if len(rest) < 2 * LOW_WATER:
+        return sock.recv_into(rest, 0, socket.MSG_WAITALL)
+    # Or the kernel wakes this thread for every packet. The end of it, which may come to less, has to wake it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, LOW_WATER)
+    try:
+        return sock.recv_into(rest[:-LOW_WATER], 0, socket.MSG_WAITALL)
+    finally:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
 class FrameReader:
     """Reads messages off a socket. Large frames are received in place, so they are held once."""
 
@@ -232,7 +246,10 @@ class FrameReader:
     def read(self, sock: socket.socket) -> bool:
         """One ``recv``. False at the end of the stream; BlockingIOError passes through."""
         if self._large is not None:
-            n = sock.recv_into(self._large[self._filled :], 0, socket.MSG_WAITALL if self.wait_for_all else 0)
+            if self.wait_for_all:
+                n = _receive_rest(sock, self._large[self._filled :])
+            else:
+                n = sock.recv_into(self._large[self._filled :])
             if n == 0:
                 return False
             self._filled += n

@@ -7,6 +7,7 @@ of it, as between stock workers, and a thread that waits for it holds no lock an
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import select
@@ -29,6 +30,8 @@ logger = logging.getLogger("distributed.worker")
 SEND_TIMEOUT = 300.0
 #: Connections to a peer that wait for the next fetch.
 MOST_IDLE = 4
+#: Bytes of one system call: between two of them the reader, on the other core, takes what is still in the cache.
+PIECE = 2**20
 
 
 def encode_plain(message: Any) -> list[memoryview]:
@@ -164,6 +167,18 @@ class PartlySent(ConnectionError):
     """The message ended in the middle: the connection is of no use any more."""
 
 
+def first_piece(queue: deque[memoryview]) -> list[memoryview]:
+    """What the next call writes: no more than ``PIECE`` bytes."""
+    piece: list[memoryview] = []
+    room = PIECE
+    for view in itertools.islice(queue, IOV_MAX):
+        piece.append(view[:room])
+        room -= len(view)
+        if room <= 0:
+            break
+    return piece
+
+
 def write_all(sock: socket.socket, views: list[memoryview]) -> None:
     """Writes to a socket that does not block, which it has in common with the worker process."""
     queue = deque(views)
@@ -172,7 +187,7 @@ def write_all(sock: socket.socket, views: list[memoryview]) -> None:
     try:
         while queue:
             try:
-                sent = sock.sendmsg(list(queue)[:IOV_MAX], [], socket.MSG_DONTWAIT)
+                sent = sock.sendmsg(first_piece(queue), [], socket.MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
                 if not poll.poll(SEND_TIMEOUT * 1000):
                     raise TimeoutError(f"the peer took nothing for {SEND_TIMEOUT:.0f} s") from None
