@@ -20,6 +20,25 @@ LARGE = 400_000
 Point = collections.namedtuple("Point", "x y")
 
 
+def count_sends():
+    """Counts from here on what the executor writes to peers by itself, on sockets lent to it."""
+    from dask_ts import executor
+
+    write_all, executor.sends = executor.write_all, 0
+
+    def counting(sock, views):
+        executor.sends += 1
+        write_all(sock, views)
+
+    executor.write_all = counting
+
+
+def sends():
+    from dask_ts import executor
+
+    return executor.sends
+
+
 def test_large_values_between_workers(client):
     first, second = client.scheduler_info()["workers"]
     arrays = [client.submit(np.arange, n, n + LARGE, workers=[first]) for n in range(5)]
@@ -65,9 +84,12 @@ def test_the_executors_of_one_command(cluster):
         with cluster.client() as client:
             client.wait_for_workers(2, timeout=60)
             first, second = client.scheduler_info()["workers"]
+            client.run(count_sends)
             array = client.submit(np.arange, LARGE, workers=[first])
             assert client.submit(np.sum, array, workers=[second]).result(timeout=30) == sum(range(LARGE))
+            assert client.run(sends) == {first: 1, second: 0}
             np.testing.assert_array_equal(client.gather(array, direct=True), np.arange(LARGE))
+            assert client.run(sends) == {first: 2, second: 0}
 
 
 @pytest.mark.parametrize("direct", [True, False])

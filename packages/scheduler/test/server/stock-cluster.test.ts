@@ -114,6 +114,39 @@ describe("data", () => {
   });
 });
 
+test("a broadcast while one of its workers leaves goes to the rest", async () => {
+  const pair = await TestCluster.start();
+  try {
+    await pair.worker();
+    await pair.worker();
+    // Whichever gets the value first ends the other before it answers.
+    const facts = await pair.client(`
+      from distributed.core import rpc
+      def patch(dask_worker):
+          store = dask_worker.handlers["update_data"]
+          async def workers():
+              return (await dask_worker.scheduler.identity())["workers"]
+          async def update_data(**kwargs):
+              [other] = set(await workers()) - {dask_worker.address}
+              async with rpc(other) as peer:
+                  try:
+                      await peer.terminate(reason="test")
+                  except OSError:
+                      pass  # it is gone before it has answered
+              while other in await workers():
+                  await asyncio.sleep(0.01)
+              return store(**kwargs)
+          dask_worker.handlers["update_data"] = update_data
+      c.run(patch)
+      x = c.scatter(5, broadcast=True)
+      report(value=x.result(), copies=len(c.who_has(x)[x.key]))
+    `);
+    expect(facts).toEqual({ value: 5, copies: 1 });
+  } finally {
+    await pair.stop();
+  }
+});
+
 describe("control", () => {
   test("run on workers and beside the scheduler, with errors", async () => {
     const facts = await cluster.client(`
