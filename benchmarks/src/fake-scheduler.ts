@@ -7,74 +7,30 @@
  */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import {
-  BatchedSend,
-  float,
-  isMessage,
-  listen,
-  type Message,
-  pickled,
-  type RpcHandlers,
-  serveComm,
-  TAKEN_OVER,
-  type Value,
-} from "@dask-ts/protocol";
-
-/** The scheduler's own interval of sending (distributed.batched). */
-const BATCH_MS = 2;
-const SPAN = "00000000-0000-0000-0000-000000000000";
+import { type Message, pickled, type Value } from "@dask-ts/protocol";
+import { computeTask, takeOneWorker } from "./one-worker.ts";
 
 const runSpec = pickled(readFileSync(process.argv[2] as string));
-let stream: BatchedSend | undefined;
 let onFinished: (key: Value) => void = () => {};
-
-function handle(message: Message): void {
-  if (message["op"] === "task-finished") onFinished(message["key"] as Value);
-  if (message["op"] === "task-erred") throw new Error(`a task erred: ${String(message["exception_text"])}`);
-}
-
-const handlers: RpcHandlers = {
-  "register-worker": (_, { comm }) => {
-    comm.send({
-      status: "OK",
-      time: float(Date.now() / 1000),
-      "heartbeat-interval": float(0.5),
-      "worker-plugins": new Map(),
-    });
-    stream = new BatchedSend(comm, BATCH_MS);
-    comm.listen((batch) => {
-      for (const message of batch as readonly Value[]) if (isMessage(message)) handle(message);
-    });
-    return TAKEN_OVER;
+const worker = takeOneWorker("FakeScheduler", {
+  heartbeatS: 0.5,
+  onMessage: (message) => {
+    if (message["op"] === "task-finished") onFinished(message["key"] as Value);
   },
-  heartbeat_worker: () => ({ status: "OK", time: float(Date.now() / 1000), "heartbeat-interval": float(0.5) }),
-  unregister: () => null,
-};
+});
 
 let runs = 0;
 
 /** Seconds for `count` tasks, of which the worker knows at most `window` at a time. */
 async function run(count: number, window: number): Promise<number> {
-  const send = (message: Message): void => stream?.send(message);
+  const { stream } = await worker;
+  const send = (message: Message): void => stream.send(message);
   const label = `neg-${++runs}`;
   let sent = 0;
   let finished = 0;
   const next = (): void => {
     const index = sent++;
-    send({
-      op: "compute-task",
-      key: `${label}-${index}`,
-      run_id: index,
-      priority: [0, runs, index],
-      stimulus_id: `compute-task-${label}`,
-      who_has: new Map(),
-      nbytes: new Map(),
-      run_spec: runSpec,
-      resource_restrictions: null,
-      actor: false,
-      annotations: new Map(),
-      span_id: SPAN,
-    });
+    send(computeTask(`${label}-${index}`, runSpec, index, [0, runs, index]));
   };
   const start = performance.now();
   await new Promise<void>((resolve) => {
@@ -89,10 +45,6 @@ async function run(count: number, window: number): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
-const listener = await listen("tcp://127.0.0.1:0", {
-  onComm: (comm) => void serveComm(comm, handlers, { name: "FakeScheduler" }),
-});
-console.log(listener.contactAddress);
 for await (const line of createInterface({ input: process.stdin })) {
   const [count, window] = line.split(" ").map(Number) as [number, number];
   console.log(await run(count, window));

@@ -7,20 +7,8 @@
  * milliseconds that each answer took, and what was answered. Questions of a kind follow each other, 100 ms apart.
  */
 import { readFileSync } from "node:fs";
-import {
-  BatchedSend,
-  type Comm,
-  connect,
-  float,
-  isMessage,
-  listen,
-  type Message,
-  pickled,
-  type RpcHandlers,
-  serveComm,
-  TAKEN_OVER,
-  type Value,
-} from "@dask-ts/protocol";
+import { type Comm, connect, isMessage, type Message, pickled, type Value } from "@dask-ts/protocol";
+import { computeTask, takeOneWorker } from "./one-worker.ts";
 
 const [hold, value, array, other] = process.argv.slice(2, 6).map((file) => pickled(readFileSync(file)));
 const holdMs = Number(process.argv[6]) * 1000;
@@ -40,68 +28,30 @@ const stolen = new Map<string, (state: string) => void>();
 let onFinished: () => void = () => {};
 let heartbeatAt = 0;
 let measuring = false;
-let registered: (worker: { stream: BatchedSend; address: string }) => void = () => {};
-const worker = new Promise<{ stream: BatchedSend; address: string }>((resolve) => {
-  registered = resolve;
-});
-
 function handle(message: Message): void {
   if (message["op"] === "task-finished") {
     finished.add(String(message["key"]));
     onFinished();
-  } else if (message["op"] === "task-erred") {
-    throw new Error(`a task erred: ${String(message["exception_text"])}`);
   } else if (message["op"] === "steal-response") {
     stolen.get(String(message["key"]))?.(String(message["state"]));
   }
 }
 
-const handlers: RpcHandlers = {
-  "register-worker": (fields, { comm }) => {
-    comm.send({
-      status: "OK",
-      time: float(Date.now() / 1000),
-      "heartbeat-interval": float(HEARTBEAT_S),
-      "worker-plugins": new Map(),
-    });
-    comm.listen((batch) => {
-      for (const message of batch as readonly Value[]) if (isMessage(message)) handle(message);
-    });
-    registered({ stream: new BatchedSend(comm, 2), address: String(fields["address"]) });
-    return TAKEN_OVER;
-  },
-  heartbeat_worker: () => {
+const { stream, address } = await takeOneWorker("GilScheduler", {
+  heartbeatS: HEARTBEAT_S,
+  onHeartbeat: () => {
     const now = performance.now();
     // what it came later than the interval says
     if (measuring) answered("heartbeat", Math.max(0, now - heartbeatAt - HEARTBEAT_S * 1000), "late by");
     heartbeatAt = now;
-    return { status: "OK", time: float(Date.now() / 1000), "heartbeat-interval": float(HEARTBEAT_S) };
   },
-  unregister: () => null,
-};
-
-const listener = await listen("tcp://127.0.0.1:0", {
-  onComm: (comm) => void serveComm(comm, handlers, { name: "GilScheduler" }),
+  onMessage: handle,
 });
-console.log(listener.contactAddress);
-const { stream, address } = await worker;
 
 let priority = 0;
 function compute(key: string, task: Value): void {
-  stream.send({
-    op: "compute-task",
-    key,
-    run_id: ++priority,
-    priority: [0, priority],
-    stimulus_id: `compute-${key}`,
-    who_has: new Map(),
-    nbytes: new Map(),
-    run_spec: task,
-    resource_restrictions: null,
-    actor: false,
-    annotations: new Map(),
-    span_id: "00000000-0000-0000-0000-000000000000",
-  });
+  priority++;
+  stream.send(computeTask(key, task, priority, [0, priority]));
 }
 
 async function until(key: string): Promise<void> {
