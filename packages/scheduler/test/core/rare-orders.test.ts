@@ -1,7 +1,7 @@
 /** What seldom happens, in orders that nobody would think of: found by tests/simulation. */
 import type { Message, Value } from "@dask-ts/protocol";
 import { describe, expect, it } from "vitest";
-import { ActiveMemoryManager, RetireWorker } from "../../src/core/index.ts";
+import { ActiveMemoryManager, RetireWorker, type WorkerState } from "../../src/core/index.ts";
 import { addressOf, graphOf, type GraphSpec, TestCore } from "./builders.ts";
 
 function cluster(workers: readonly string[] = ["a"], config = {}): TestCore {
@@ -48,6 +48,35 @@ describe("a task that was to err and is not needed any more", () => {
     expect(test.submit(spec, ["s"])).toMatchObject({ status: "OK" });
     expect(test.states()).toEqual({ t: "processing", l: "waiting", m: "waiting", s: "waiting" });
     expect(test.toClient()).toEqual([]);
+  });
+});
+
+describe("a result that goes with its worker", () => {
+  it.each([
+    ["s", "m"],
+    ["m", "s"],
+  ])("errs as what it was made of has erred (%s is looked at before %s)", (...order) => {
+    const test = cluster(["a", "b"]);
+    submit(test, { e: [], s: ["e"], m: ["s"], n: ["m"] }, ["e", "s", "m", "n"], {
+      annotations: { e: only("b"), s: only("a"), m: only("a"), n: only("b") },
+    });
+    test.finish("b", "e");
+    test.finish("a", "s");
+    test.finish("a", "m");
+    test.removeWorker("b");
+    test.addWorker("b");
+    test.takeWorker("b");
+    test.err("b", "e");
+    expect(test.states()).toEqual({ e: "erred", s: "memory", m: "memory", n: "processing" });
+    const { hasWhat } = test.task("s").whoHas.items[0] as WorkerState;
+    for (const key of order) {
+      hasWhat.delete(test.task(key));
+      hasWhat.add(test.task(key));
+    }
+    test.removeWorker("a");
+    expect(test.states()).toEqual({ e: "erred", s: "erred", m: "erred", n: "erred" });
+    // Not that an actor was lost: there was none.
+    for (const key of ["s", "m", "n"]) expect(test.task(key).exceptionBlame).toBe(test.task("e"));
   });
 });
 

@@ -1,10 +1,12 @@
 /** Transitions from memory. */
 import type { Value } from "@dask-ts/protocol";
 import { type Context, freeOnHolders, sendToClient } from "../context.ts";
+import { emptySet } from "../few-set.ts";
 import { removeAllReplicas } from "../occupancy.ts";
 import { setState, type TaskState } from "../task-state.ts";
 import { State } from "../task-status.ts";
 import { forget, propagateErred } from "./common.ts";
+import { releasedErred } from "./released.ts";
 
 const ACTOR_LOST = "Worker holding Actor was lost";
 
@@ -57,11 +59,19 @@ function erredDependency(ts: TaskState): TaskState | undefined {
   return undefined;
 }
 
-/** SchedulerState._transition_memory_erred: the worker that held an actor was lost. */
+/**
+ * SchedulerState._transition_memory_erred: the worker that held an actor was lost. Or the last holder of a result was, and in
+ * the same event something that it would have to be computed from again has erred; Dask then says that an actor was lost.
+ */
 export function memoryErred(ctx: Context, ts: TaskState): void {
   freeOnHolders(ctx, ts);
   leaveActors(ts);
   removeAllReplicas(ctx.state, ts);
+  if (!ts.actor && ts.exceptionBlame !== null) {
+    ts.waiters = emptySet();
+    releasedErred(ctx, ts);
+    return;
+  }
   for (const dts of ts.dependents.items) {
     if (dts.whoHas.size > 0) continue;
     dts.exceptionBlame = ts;
