@@ -14,8 +14,8 @@ export function* mergeSort<T>(
   if (i >= n) return values;
   let from: T[] = [];
   for (let start = 0; start < n; start += RUN) {
+    if (start > 0) yield;
     for (const value of values.slice(start, start + RUN).sort(compare)) from.push(value);
-    yield;
   }
   for (let width = RUN; width < n; width *= 2) {
     const to: T[] = [];

@@ -31,7 +31,7 @@ function* countEdges(lists: readonly (readonly number[])[]): Steps<Edges> {
   const dependentStarts = new Int32Array(n + 1);
   let edges = 0;
   for (let task = 0; task < n; task++) {
-    if (task % TASKS_PER_YIELD === 0) yield;
+    if (task % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
     for (const dependency of lists[task] as readonly number[]) {
       if (dependency >= n) continue;
       edges++;
@@ -47,7 +47,7 @@ function* countEdges(lists: readonly (readonly number[])[]): Steps<Edges> {
   const at = dependentStarts.slice();
   let edge = 0;
   for (let task = 0; task < n; task++) {
-    if (task % TASKS_PER_YIELD === 0) yield;
+    if (task % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
     for (const dependency of lists[task] as readonly number[]) {
       if (dependency >= n) continue;
       dependencies[edge++] = dependency;
@@ -78,6 +78,7 @@ export class OrderGraph {
   /** Elements that may still be looked at in building sets of roots; bounds time and memory. */
   #budget: number;
   #acyclic = false;
+  /** Tasks without dependents, by number. */
   readonly #leaves: number[] = [];
   #rootTotal = 0;
 
@@ -102,12 +103,12 @@ export class OrderGraph {
     const topological = yield* this.#topological();
     this.#acyclic = topological.length === this.size;
     for (let task = 0; task < this.size; task++) {
-      if (task % TASKS_PER_YIELD === 0) yield;
+      if (task % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
       if (this.dependentCount(task) === 0) this.#leaves.push(task);
       if (this.dependencyCount(task) === 0) this.#rootTotal++;
     }
     for (let i = 0; i < topological.length; i++) {
-      if (i % WEIGHED_PER_YIELD === 0) yield;
+      if (i % WEIGHED_PER_YIELD === WEIGHED_PER_YIELD - 1) yield;
       this.#weigh(topological[i] as number);
     }
   }
@@ -115,10 +116,6 @@ export class OrderGraph {
   /** False where the graph has a cycle; then the weights are not complete. */
   get acyclic(): boolean {
     return this.#acyclic;
-  }
-  /** Tasks without dependents, by number. */
-  get leaves(): readonly number[] {
-    return this.#leaves;
   }
   dependencyStart(task: number): number {
     return this.#dependencyStarts[task] as number;
@@ -168,17 +165,17 @@ export class OrderGraph {
   /** Whether to begin with the heaviest leaf (`use_longest_path`): it pays for reductions, and where roots are alike. */
   *symmetric(): Steps<boolean> {
     const roots = this.#rootTotal;
-    if (Math.abs(roots - this.leaves.length) / roots >= 0.8) return true;
+    if (Math.abs(roots - this.#leaves.length) / roots >= 0.8) return true;
     const leavesAbove = new Int32Array(this.size);
     let i = 0;
-    for (const leaf of this.leaves) {
+    for (const leaf of this.#leaves) {
       if (i++ % TASKS_PER_YIELD === 0) yield;
       if (this.dependencyCount(leaf) === 0) continue;
       for (const root of this.rootsOf(leaf) ?? []) leavesAbove[root] = (leavesAbove[root] as number) + 1;
     }
     let first = -1;
     for (let task = 0; task < this.size; task++) {
-      if (task % TASKS_PER_YIELD === 0) yield;
+      if (task % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
       if (this.dependencyCount(task) > 0) continue;
       const count = leavesAbove[task] as number;
       if (first < 0) first = count;
@@ -193,13 +190,13 @@ export class OrderGraph {
     const out = new Int32Array(this.size);
     let length = 0;
     for (let task = 0; task < this.size; task++) {
-      if (task % TASKS_PER_YIELD === 0) yield;
+      if (task % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
       const count = this.dependencyCount(task);
       needed[task] = count;
       if (count === 0) out[length++] = task;
     }
     for (let i = 0; i < length; i++) {
-      if (i % TASKS_PER_YIELD === 0) yield;
+      if (i % TASKS_PER_YIELD === TASKS_PER_YIELD - 1) yield;
       const task = out[i] as number;
       for (let j = this.dependentStart(task); j < this.dependentEnd(task); j++) {
         const dependent = this.dependentAt(j);

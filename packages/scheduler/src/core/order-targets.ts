@@ -10,10 +10,9 @@ export function* targetQueue(
   ascending: readonly number[],
 ): Generator<undefined, TargetQueue, unknown> {
   const queue = new TargetQueue(graph, ascending);
-  yield;
   const most = TargetQueue.mostRoots(graph, ascending);
   for (let position = 0; position < ascending.length; position++) {
-    if (position % LEAVES_PER_YIELD === 0) yield;
+    if (position % LEAVES_PER_YIELD === LEAVES_PER_YIELD - 1) yield;
     queue.add(graph, position, most);
   }
   return queue;

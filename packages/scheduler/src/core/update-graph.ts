@@ -135,6 +135,13 @@ class GraphUpdate {
     beginEvent(this.ctx, this.stimulusId, this.now);
   }
 
+  /** Pauses wherever the work does that it is given. */
+  private *pausing<T>(work: Generator<undefined, T, unknown>): Steps<T> {
+    let step = work.next();
+    for (; !step.done; step = work.next()) yield* this.pause();
+    return step.value;
+  }
+
   /** Nobody waits for this graph any more: its client has left, or was told of a restart. */
   private get clientGone(): boolean {
     const { clients, restartedAt } = this.ctx.state;
@@ -247,10 +254,7 @@ class GraphUpdate {
     const { graph } = this;
     const given = this.request.internalPriority;
     if (given === null || given.size === 0) {
-      const ordering = order(graph.dependencies);
-      let step = ordering.next();
-      for (; !step.done; step = ordering.next()) yield* this.pause();
-      const ranks = step.value;
+      const ranks = yield* this.pausing(order(graph.dependencies));
       return (i) => ranks[i] as number;
     }
     let byId: Map<string, number> | undefined;
@@ -423,10 +427,7 @@ class GraphUpdate {
         for (const dts of ts.dependencies.items) if (dts.pins === PINNED) stack.push(dts);
       }
     }
-    const sorting = sortByPriority(needed);
-    let step = sorting.next();
-    for (; !step.done; step = sorting.next()) yield* this.pause();
-    for (const ts of step.value) {
+    for (const ts of yield* this.pausing(sortByPriority(needed))) {
       if (++this.work >= tasksPerYield) {
         yield* this.pause();
         if (this.clientGone) return;
